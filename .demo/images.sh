@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Makes the images of cmd/*/Dockerfile where there is no registry and no build engine: a static binary in a tar,
+# imported with the settings that its Dockerfile states. `make images` calls it with VERSION set.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+: "${VERSION:?set it, or run make images}"
+certificates=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
+
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+chmod 755 "$root"
+
+for name in skep-ingress skep-dockerproxy whoami; do
+  rm -rf "${root:?}"/*
+  mkdir -m 1777 "$root/tmp"
+  if grep -q '^COPY .*/ca-certificates.crt ' "cmd/$name/Dockerfile"; then
+    install -D -m 644 "$certificates" "$root/etc/ssl/certs/ca-certificates.crt"
+  fi
+  CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o "$root/$name" "./cmd/$name"
+
+  settings=()
+  while IFS= read -r line; do
+    settings+=(--change "$line")
+  done < <(grep -E '^(ENV|EXPOSE|USER|HEALTHCHECK|ENTRYPOINT) ' "cmd/$name/Dockerfile")
+  tar --create --directory "$root" --owner 0 --group 0 . |
+    docker import "${settings[@]}" - "ghcr.io/skep-sh/$name:$VERSION" >/dev/null
+  echo "ghcr.io/skep-sh/$name:$VERSION"
+done

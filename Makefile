@@ -1,0 +1,67 @@
+# The version that binaries print and that the demo's images are tagged with.
+VERSION := 0.1.0
+
+# The race detector needs cgo, and cgo a C compiler. Expanded by the recipes that use it alone.
+RACE = $(if $(filter 1,$(shell go env CGO_ENABLED)),-race,$(warning \
+	no C compiler, so no race detector: on Debian install gcc and libc6-dev))
+
+FUZZTIME := 10s
+TESTFLAGS :=
+OUT := build
+TOOL := go tool -modfile=.ci/tools/go.mod
+
+.DEFAULT_GOAL := help
+.PHONY: help build images generate test cover fuzz bench performance lint docs docs-check demo demo-stop clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build every binary into bin/, static
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
+
+images: ## Make the container images on the engine that DOCKER_HOST names
+	VERSION=$(VERSION) .demo/images.sh
+
+generate: ## Compile stacks/ into build/ (OUT=folder)
+	go run ./cmd/skep generate -o $(OUT)
+
+test: ## Run every test; installs Docker and the like where they are missing
+	.demo/install.sh
+	go test $(RACE) -timeout 20m $(TESTFLAGS) ./...
+
+cover: ## Print the test coverage of each package
+	go test -timeout 20m -cover ./...
+
+fuzz: ## Run every fuzz target for FUZZTIME=10s
+	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | \
+	while IFS=: read -r file target; do \
+		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" || exit 1; \
+	done
+
+bench: ## Run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+performance: ## Measure again what docs/performance.md states
+	go run ./generator/bench/report -o docs/performance.md
+
+lint: ## Check format, vet, staticcheck and the import rules
+	@files=$$(gofmt -l .); test -z "$$files" || { echo "Not formatted, run gofmt -w:"; echo "$$files"; exit 1; }
+	go vet ./...
+	$(TOOL) staticcheck ./...
+	$(TOOL) depguard ./...
+
+docs: ## Write docs/reference from the code
+	go run ./cmd/skep docs -o docs/reference
+
+docs-check: ## Fail if docs/reference is not what the code says
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	go run ./cmd/skep docs -o "$$dir" && diff -r docs/reference "$$dir" || { echo "docs/reference is stale, run make docs"; exit 1; }
+
+demo: ## Start a Swarm on this machine and deploy stacks to it
+	.demo/run.sh
+
+demo-stop: ## Stop the demo and remove what it left
+	.demo/stop.sh
+
+clean: ## Remove what the other targets wrote
+	rm -rf bin build dist

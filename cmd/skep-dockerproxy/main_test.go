@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestRun(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "docker.sock")
+	daemon, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte("OK"))
+	})}
+	go server.Serve(daemon)
+	defer server.Close()
+
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	free.Close()
+	t.Setenv("LISTEN", address)
+	t.Setenv("SOCKET_PATH", socket)
+
+	ctx, stop := context.WithCancel(t.Context())
+	code := make(chan int, 1)
+	go func() { code <- run(ctx, nil, nil, t.Output(), t.Output()) }()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		var stderr bytes.Buffer
+		if run(t.Context(), []string{"-healthcheck"}, nil, nil, &stderr) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not healthy: %s", stderr.String())
+		}
+	}
+	stop()
+	if got := <-code; got != 0 {
+		t.Errorf("got exit code %d, want 0", got)
+	}
+	if got := run(t.Context(), []string{"-healthcheck"}, nil, nil, t.Output()); got != 1 {
+		t.Errorf("a stopped proxy: got exit code %d, want 1", got)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for args, want := range map[string]int{"-h": 0, "-nope": 2, "word": 2} {
+		var stderr bytes.Buffer
+		if got := run(t.Context(), []string{args}, nil, nil, &stderr); got != want || !strings.Contains(stderr.String(), "CONTAINERS=1") {
+			t.Errorf("%s: got %d and %q, want %d and the usage", args, got, stderr.String(), want)
+		}
+	}
+	t.Setenv("CONTAINERS", "yes")
+	if got := run(t.Context(), nil, nil, nil, t.Output()); got != 1 {
+		t.Errorf("a bad policy: got exit code %d, want 1", got)
+	}
+}

@@ -1,0 +1,120 @@
+// Package bundle is what the generator makes: Compose files for Swarm and the
+// files beside them, as values and on disk.
+package bundle
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"skep/generator/problem"
+	"skep/generator/stack"
+	"skep/networks"
+	"skep/secrets"
+)
+
+// Bundle is the whole output of one run.
+type Bundle struct {
+	Stacks   []*Stack // in deploy order
+	Zones    []networks.Zone
+	Networks networks.Map
+	Secrets  []Secret
+	Files    []File // everything that is written, by path
+}
+
+// Stack is one Compose file for `docker stack deploy`.
+type Stack struct {
+	Name Name
+	Tier stack.Tier
+	// Source is the stack file, relative to the project.
+	Source string
+	// Compose is the file's content; every value below is a map[string]any,
+	// []any, string, bool, int or float64.
+	Compose map[string]any
+	Origins Origins
+}
+
+// Name is the name of a stack.
+type Name = stack.Name
+
+// File is one file of the bundle. Path is relative, with slashes.
+type File struct {
+	Path    string
+	Content []byte
+}
+
+// Secret is an external Swarm secret that a stack expects.
+type Secret struct {
+	Name     string // in the Swarm
+	Stack    stack.Name
+	Template secrets.Template
+	Services []stack.ServiceName
+}
+
+// Origin says where a line of the output comes from: a place in a stack file
+// or the cluster file, and the key or default that derived it.
+type Origin struct {
+	Pos problem.Position
+	By  string
+}
+
+// Origins maps paths of a Compose file to what they come from. A path without
+// an entry comes from the nearest one above it.
+type Origins map[string]Origin
+
+const separator = "\x00"
+
+// Set records the origin of a path; the first record stays.
+func (o Origins) Set(origin Origin, path ...string) {
+	key := strings.Join(path, separator)
+	if _, ok := o[key]; !ok {
+		o[key] = origin
+	}
+}
+
+// At finds the origin of a path.
+func (o Origins) At(path ...string) (Origin, bool) {
+	for n := len(path); n > 0; n-- {
+		if origin, ok := o[strings.Join(path[:n], separator)]; ok {
+			return origin, true
+		}
+	}
+	return Origin{}, false
+}
+
+// Services returns the services of the stack's file by name, sorted.
+func (s *Stack) Services() []stack.ServiceName {
+	services, _ := s.Compose["services"].(map[string]any)
+	out := make([]stack.ServiceName, 0, len(services))
+	for _, name := range slices.Sorted(maps.Keys(services)) {
+		out = append(out, stack.ServiceName(name))
+	}
+	return out
+}
+
+// Labels returns the deploy labels of a service.
+func (s *Stack) Labels(service stack.ServiceName) map[string]string {
+	labels := map[string]string{}
+	services, _ := s.Compose["services"].(map[string]any)
+	def, _ := services[string(service)].(map[string]any)
+	deploy, _ := def["deploy"].(map[string]any)
+	in, _ := deploy["labels"].(map[string]any)
+	for k, v := range in {
+		labels[k], _ = v.(string)
+	}
+	return labels
+}
+
+// LabelSets are the deploy labels of every service that has any.
+func (b *Bundle) LabelSets() []stack.LabelSet {
+	var out []stack.LabelSet
+	for _, s := range b.Stacks {
+		for _, name := range s.Services() {
+			if labels := s.Labels(name); len(labels) > 0 {
+				out = append(out, stack.LabelSet{Service: stack.ServiceRef{Stack: s.Name, Service: name}, Labels: labels})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b stack.LabelSet) int { return a.Service.Compare(b.Service) })
+	return out
+}

@@ -1,0 +1,422 @@
+package spec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/compose-spec/compose-go/v2/dotenv"
+	"github.com/compose-spec/compose-go/v2/interpolation"
+	"github.com/compose-spec/compose-go/v2/loader"
+	"github.com/compose-spec/compose-go/v2/schema"
+	"github.com/compose-spec/compose-go/v2/template"
+	"github.com/compose-spec/compose-go/v2/tree"
+	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+
+	"skep/generator/problem"
+)
+
+// loadCompose turns a stack file into compose-go's project: variables
+// interpolated, include, extends and env_file resolved.
+func loadCompose(ctx context.Context, doc *document, path, name string, env map[string]string, profiles []string) (*types.Project, problem.List) {
+	if problems := unsetVariables(doc, env); len(problems) > 0 {
+		return nil, problems
+	}
+	values, restore := doc.values, func(*types.Project) error { return nil }
+	if doc.alone() {
+		values, restore = setExtensionsAside(doc.values, env)
+	}
+	file := types.ConfigFile{Filename: path, Config: values}
+	if doc.tagged {
+		file = types.ConfigFile{Filename: path, Content: doc.content}
+	}
+	details := types.ConfigDetails{
+		WorkingDir:  filepath.Dir(path),
+		ConfigFiles: []types.ConfigFile{file},
+		Environment: env,
+	}
+	project, err := loader.LoadWithContext(ctx, details, func(o *loader.Options) {
+		o.SetProjectName(name, true)
+		o.Profiles = profiles
+		o.SkipValidation = true // done before, with positions and all problems at once
+		o.SkipNormalization = true
+		o.SkipDefaultValues = true    // ours are Swarm's
+		o.SkipConsistencyCheck = true // ours name the place
+		o.Interpolate.Substitute = substitute
+		if doc.alone() {
+			o.Interpolate.TypeCastMapping = castsFor(values, o.Interpolate.TypeCastMapping)
+		}
+	})
+	if err == nil {
+		err = restore(project)
+	}
+	if err != nil {
+		return nil, problem.List{composeProblem(doc, path, err)}
+	}
+	return project, nil
+}
+
+// alone reports whether the file brings in no other: its values are all there
+// are. compose-go matches every value against every pattern that it knows, so
+// what it need not see of such a file is kept from it.
+func (d *document) alone() bool {
+	if d.tagged || d.values["include"] != nil {
+		return false
+	}
+	services, _ := d.values["services"].(map[string]any)
+	for _, v := range services {
+		if service, _ := v.(map[string]any); service["extends"] != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// setExtensionsAside takes the x- keys out of a file, which compose-go only
+// carries along, and returns how to put them back into the project.
+func setExtensionsAside(values map[string]any, env map[string]string) (map[string]any, func(*types.Project) error) {
+	rest, top := splitExtensions(values)
+	services, _ := values["services"].(map[string]any)
+	kept, extensions := make(map[string]any, len(services)), map[string]map[string]any{}
+	for name, v := range services {
+		kept[name] = v
+		if service, ok := v.(map[string]any); ok {
+			kept[name], extensions[name] = splitExtensions(service)
+		}
+	}
+	if services != nil {
+		rest["services"] = kept
+	}
+	return rest, func(p *types.Project) (err error) {
+		if p.Extensions, err = interpolate(top, env); err != nil {
+			return err
+		}
+		for name, service := range p.Services {
+			if service.Extensions, err = interpolate(extensions[name], env); err != nil {
+				return err
+			}
+			p.Services[name] = service
+		}
+		return nil
+	}
+}
+
+func splitExtensions(m map[string]any) (rest, extensions map[string]any) {
+	rest, extensions = make(map[string]any, len(m)), map[string]any{}
+	for k, v := range m {
+		if strings.HasPrefix(k, "x-") {
+			extensions[k] = v
+		} else {
+			rest[k] = v
+		}
+	}
+	return rest, extensions
+}
+
+// castsFor keeps the casts whose last key the file has.
+func castsFor(values map[string]any, casts map[tree.Path]interpolation.Cast) map[tree.Path]interpolation.Cast {
+	keys := map[string]bool{tree.PathMatchAll: true}
+	var collect func(v any)
+	collect = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for k, item := range v {
+				keys[k] = true
+				collect(item)
+			}
+		case []any:
+			for _, item := range v {
+				collect(item)
+			}
+		}
+	}
+	collect(values)
+	out := map[tree.Path]interpolation.Cast{}
+	for path, cast := range casts {
+		if keys[path.Last()] {
+			out[path] = cast
+		}
+	}
+	// A pattern that ends in * stands for a key of its parent.
+	for path := range out {
+		if path.Last() == tree.PathMatchAll && !keys[path.Parent().Last()] {
+			delete(out, path)
+		}
+	}
+	return out
+}
+
+// substitute interpolates as Compose does; most strings have nothing to
+// interpolate and skip its regular expression.
+func substitute(s string, lookup template.Mapping) (string, error) {
+	if !strings.Contains(s, "$") {
+		return s, nil
+	}
+	return template.Substitute(s, lookup)
+}
+
+// composeProblem finds the place that one of the loader's errors speaks of.
+func composeProblem(doc *document, path string, err error) problem.Problem {
+	text := strings.ReplaceAll(withoutPath(err), filepath.Dir(path)+string(filepath.Separator), "")
+	text = strings.Join(strings.Fields(text), " ")
+	pos := doc.positions.At()
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" \"':,", r) }) {
+		if keys := strings.Split(word, "."); len(keys) > 1 && doc.positions.Has(keys[0]) {
+			pos = doc.positions.At(keys...)
+			break
+		}
+		if doc.positions.Has("services", word) {
+			pos = doc.positions.At("services", word)
+		}
+	}
+	return ruleCompose.At(pos, "%s", text)
+}
+
+// withoutPath drops the absolute path that os errors begin with.
+func withoutPath(err error) string {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return fmt.Sprintf("%s: %s", filepath.Base(pe.Path), pe.Err)
+	}
+	return err.Error()
+}
+
+// unsetVariables finds interpolations that would silently become empty.
+func unsetVariables(doc *document, env map[string]string) problem.List {
+	var problems problem.List
+	eachString(doc.values, nil, func(s string, path []string) {
+		if !strings.Contains(s, "$") {
+			return
+		}
+		vars := template.ExtractVariables(map[string]any{"v": s}, template.DefaultPattern)
+		for _, name := range slices.Sorted(maps.Keys(vars)) {
+			v := vars[name]
+			if _, ok := env[name]; ok || v.DefaultValue != "" || v.PresenceValue != "" || strings.Contains(s, name+":-") || strings.Contains(s, name+"-") {
+				continue
+			}
+			problems = append(problems, ruleVariable.At(doc.positions.At(path...), "variable %s is not set", name).
+				WithRemedy("set it in .env, give a default (${%s:-value}), or write $$ for a dollar sign", name))
+		}
+	})
+	return problems
+}
+
+// eachString visits every string below v with its path.
+func eachString(v any, path []string, visit func(s string, path []string)) {
+	switch v := v.(type) {
+	case string:
+		visit(v, path)
+	case map[string]any:
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			eachString(v[k], append(path[:len(path):len(path)], k), visit)
+		}
+	case []any:
+		for i, item := range v {
+			eachString(item, append(path[:len(path):len(path)], itoa(i)), visit)
+		}
+	}
+}
+
+// environment reads .env files, the later ones winning.
+func environment(files ...string) (map[string]string, error) {
+	env := map[string]string{}
+	for _, file := range files {
+		content, err := readFile(file)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		values, err := dotenv.ParseWithLookup(strings.NewReader(string(content)), func(k string) (string, bool) {
+			v, ok := env[k]
+			return v, ok
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", filepath.Base(file), err)
+		}
+		maps.Copy(env, values)
+	}
+	return env, nil
+}
+
+var composeSchema = sync.OnceValues(func() (*jsonschema.Schema, error) {
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(schema.Schema))
+	if err != nil {
+		return nil, err
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("compose-spec.json", doc); err != nil {
+		return nil, err
+	}
+	return c.Compile("compose-spec.json")
+})
+
+// checkSchema holds a document against the Compose specification and reports
+// every fault, not the first alone.
+func checkSchema(doc *document) (problem.List, error) {
+	s, err := composeSchema()
+	if err != nil {
+		return nil, fmt.Errorf("compile the Compose schema: %w", err)
+	}
+	err = s.Validate(doc.values)
+	if err == nil {
+		return nil, nil
+	}
+	var ve *jsonschema.ValidationError
+	if !errors.As(err, &ve) {
+		return nil, err
+	}
+	var problems problem.List
+	for _, leaf := range leaves(ve) {
+		problems = append(problems, schemaProblem(doc, leaf)...)
+	}
+	return problems, nil
+}
+
+// serviceKeyNames are Compose's keys of a service and Skep's.
+func serviceKeyNames() []string {
+	known := slices.Concat(composeKeys()["service"], composeKeys()["container_spec"], composeKeys()["workload_spec"])
+	return append(known, fieldsOf(serviceKeysType).keys...)
+}
+
+// leaves are the faults that have no finer cause. Of alternatives that all
+// failed, the one that got furthest speaks.
+func leaves(e *jsonschema.ValidationError) []*jsonschema.ValidationError {
+	if len(e.Causes) == 0 {
+		return []*jsonschema.ValidationError{e}
+	}
+	switch e.ErrorKind.(type) {
+	case *kind.OneOf, *kind.AnyOf:
+		var best []*jsonschema.ValidationError
+		for _, cause := range e.Causes {
+			l := leaves(cause)
+			if best == nil || depthOf(l) > depthOf(best) {
+				best = l
+			}
+		}
+		if depthOf(best) == len(e.InstanceLocation) {
+			return mergeTypes(e)
+		}
+		return best
+	}
+	var out []*jsonschema.ValidationError
+	for _, cause := range e.Causes {
+		out = append(out, leaves(cause)...)
+	}
+	return out
+}
+
+func depthOf(l []*jsonschema.ValidationError) int {
+	d := 0
+	for _, e := range l {
+		d = max(d, len(e.InstanceLocation))
+	}
+	return d
+}
+
+// mergeTypes says "string or list" where each alternative wants its own type.
+func mergeTypes(e *jsonschema.ValidationError) []*jsonschema.ValidationError {
+	var want []string
+	var got string
+	for _, cause := range e.Causes {
+		for _, l := range leaves(cause) {
+			k, ok := l.ErrorKind.(*kind.Type)
+			if !ok {
+				return []*jsonschema.ValidationError{l}
+			}
+			want, got = append(want, k.Want...), k.Got
+		}
+	}
+	slices.Sort(want)
+	return []*jsonschema.ValidationError{{
+		SchemaURL: e.SchemaURL, InstanceLocation: e.InstanceLocation,
+		ErrorKind: &kind.Type{Got: got, Want: slices.Compact(want)},
+	}}
+}
+
+var english = message.NewPrinter(language.English)
+
+func schemaProblem(doc *document, e *jsonschema.ValidationError) problem.List {
+	path := e.InstanceLocation
+	switch k := e.ErrorKind.(type) {
+	case *kind.AdditionalProperties:
+		var out problem.List
+		for _, key := range k.Properties {
+			p := ruleKey.At(doc.positions.At(append(slices.Clone(path), key)...), "Compose has no key %q here", key)
+			out = append(out, p.WithRemedy("%s", suggestComposeKey(path, key)))
+		}
+		return out
+	case *kind.FalseSchema: // a key beside the known ones, or a known one with a fault that has its own leaf
+		if len(path) != 3 || path[0] != "services" || slices.Contains(serviceKeyNames(), path[2]) {
+			return nil
+		}
+		p := ruleKey.At(doc.positions.At(path...), "Compose has no key %q here", path[2])
+		return problem.List{p.WithRemedy("%s", suggestComposeKey(path[:2], path[2]))}
+	case *kind.Type:
+		return problem.List{ruleSchema.At(doc.positions.At(path...), "%s must be %s, not %s", describe(path), strings.Join(k.Want, " or "), k.Got)}
+	default:
+		return problem.List{ruleSchema.At(doc.positions.At(path...), "%s: %s", describe(path), e.ErrorKind.LocalizedString(english))}
+	}
+}
+
+// composeKeys are the keys that the Compose specification knows, by the
+// definition that holds them.
+var composeKeys = sync.OnceValue(func() map[string][]string {
+	out := map[string][]string{}
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(schema.Schema))
+	if err != nil {
+		return out
+	}
+	root, _ := doc.(map[string]any)
+	properties := func(v any) []string {
+		m, _ := v.(map[string]any)
+		p, _ := m["properties"].(map[string]any)
+		return slices.Sorted(maps.Keys(p))
+	}
+	out[""] = properties(root)
+	defs, _ := root["definitions"].(map[string]any)
+	if defs == nil {
+		defs, _ = root["$defs"].(map[string]any)
+	}
+	for name, def := range defs {
+		out[name] = properties(def)
+	}
+	return out
+})
+
+func suggestComposeKey(path []string, key string) string {
+	var known []string
+	switch {
+	case len(path) == 0:
+		known = composeKeys()[""]
+	case len(path) == 2 && path[0] == "services":
+		known = serviceKeyNames()
+	case len(path) == 3 && path[0] == "services" && path[2] == "deploy":
+		known = composeKeys()["deployment"]
+	case len(path) == 3 && path[0] == "services" && path[2] == "healthcheck":
+		known = composeKeys()["healthcheck"]
+	}
+	if near, ok := nearest(key, known); ok {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return "see https://docs.docker.com/reference/compose-file/"
+}
+
+func init() {
+	// compose-go logs through logrus' global logger; what it has to say reaches
+	// people as problems.
+	logrus.SetOutput(io.Discard)
+}

@@ -1,0 +1,182 @@
+package dockerproxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// daemon is a fake Docker on a socket: it answers with what it was asked, and
+// streams two events, the second once next is closed.
+type daemon struct {
+	socket string
+	next   chan struct{}
+}
+
+func startDaemon(t *testing.T) *daemon {
+	t.Helper()
+	d := &daemon{socket: filepath.Join(t.TempDir(), "docker.sock"), next: make(chan struct{})}
+	l, err := net.Listen("unix", d.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: d}
+	go server.Serve(l)
+	t.Cleanup(func() { server.Close() })
+	return d
+}
+
+func (d *daemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/events" {
+		fmt.Fprintln(w, "one")
+		w.(http.Flusher).Flush()
+		select {
+		case <-d.next:
+			fmt.Fprintln(w, "two")
+		case <-r.Context().Done():
+		}
+		return
+	}
+	body, _ := io.ReadAll(r.Body)
+	w.Header().Set("Api-Version", "1.41")
+	fmt.Fprintf(w, "%s %s %s host=%s forwarded=%q body=%q", r.Method, r.URL.Path, r.URL.RawQuery, r.Host, r.Header.Get("X-Forwarded-For"), body)
+}
+
+// serve runs the proxy until the test ends, and returns its address.
+func serve(t *testing.T, socket string, log io.Writer, lines ...string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	handler := New(policy(t, lines...), socket, slog.New(slog.NewJSONHandler(log, nil)))
+	go func() { done <- Serve(ctx, l, handler) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return l.Addr().String()
+}
+
+// raw sends bytes and returns the status and the body.
+func raw(t *testing.T, address, request string) (int, string) {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprint(c, request)
+	response, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+func TestProxy(t *testing.T) {
+	address := serve(t, startDaemon(t).socket, t.Output(), "CONTAINERS=1", "ALLOW=POST /services/{id}/update")
+	tests := []struct {
+		request string
+		status  int
+		body    string
+	}{
+		{"GET /v1.41/containers/json?all=1&x=%2F..%2F HTTP/1.1\r\nHost: evil\r\n\r\n", 200, `GET /v1.41/containers/json all=1&x=%2F..%2F host=docker forwarded="" body=""`},
+		{"GET /containers/%77eb/json HTTP/1.1\r\nHost: x\r\n\r\n", 200, "GET /containers/web/json"},
+		{"GET /containers/json HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody", 403, "no body"},
+		{"GET /containers/json HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 403, "no body"},
+		{"POST /services/web/update?version=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 200, `POST /services/web/update version=1 host=docker forwarded="" body="{}"`},
+		{"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 403, "POST is not open"},
+		{"GET /secrets HTTP/1.1\r\nHost: x\r\n\r\n", 403, "refused by the Docker API proxy: /secrets is not open"},
+		{"GET /containers/../secrets HTTP/1.1\r\nHost: x\r\n\r\n", 403, "dot segment"},
+		{"GET /containers/..%2fsecrets HTTP/1.1\r\nHost: x\r\n\r\n", 403, "encoded slash"},
+		{"GET //containers/json HTTP/1.1\r\nHost: x\r\n\r\n", 403, "empty segment"},
+		{"GET http://docker/containers/json HTTP/1.1\r\nHost: x\r\n\r\n", 403, "no path"},
+		{"CONNECT docker:80 HTTP/1.1\r\nHost: x\r\n\r\n", 403, "no path"},
+		{"CONNECT /containers/json HTTP/1.1\r\nHost: x\r\n\r\n", 403, "no path"},
+		{"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 403, "no path"},
+		{"GET /containers/json HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", 403, "cannot be upgraded"},
+		{"GET /containers/json HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\n\r\n", 403, "cannot be upgraded"},
+	}
+	for _, test := range tests {
+		status, body := raw(t, address, test.request)
+		if status != test.status || !strings.Contains(body, test.body) {
+			t.Errorf("%q: got %d %q, want %d with %q", test.request, status, body, test.status, test.body)
+		}
+	}
+}
+
+func TestEventsAreNotHeldBack(t *testing.T) {
+	d := startDaemon(t)
+	response, err := http.Get("http://" + serve(t, d.socket, t.Output()) + "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	lines := bufio.NewReader(response.Body)
+	if line, err := lines.ReadString('\n'); line != "one\n" {
+		t.Fatalf("got %q, %v before the second event happens", line, err)
+	}
+	close(d.next)
+	if line, err := lines.ReadString('\n'); line != "two\n" {
+		t.Fatalf("got %q, %v", line, err)
+	}
+}
+
+func TestServeEndsStreams(t *testing.T) {
+	response, err := http.Get("http://" + serve(t, startDaemon(t).socket, t.Output()) + "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { response.Body.Close() }) // runs before the proxy is waited for: the stream is still open when it stops
+}
+
+func TestRefusalsAreLogged(t *testing.T) {
+	var log bytes.Buffer
+	handler := New(policy(t), "/nowhere", slog.New(slog.NewJSONHandler(&log, nil)))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, l, handler) }()
+	if status, _ := raw(t, l.Addr().String(), "DELETE /nodes/x HTTP/1.1\r\nHost: x\r\n\r\n"); status != 403 {
+		t.Errorf("got %d, want 403", status)
+	}
+	if status, body := raw(t, l.Addr().String(), "GET /version HTTP/1.1\r\nHost: x\r\n\r\n"); status != 502 || !strings.Contains(body, "cannot reach Docker") {
+		t.Errorf("got %d %q, want 502", status, body)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(log.String(), "\n")
+	var entry map[string]string
+	if err := json.Unmarshal([]byte(first), &entry); err != nil {
+		t.Fatal(err)
+	}
+	if entry["msg"] != "refused" || entry["method"] != "DELETE" || entry["uri"] != "/nodes/x" || !strings.Contains(entry["reason"], "/nodes is not open") {
+		t.Errorf("got %v", entry)
+	}
+}

@@ -38,6 +38,10 @@ until code=$(curl -s -o /dev/null -w '%{http_code}' --max-time 5 --resolve "$hos
 done
 curl -s --max-time 5 --resolve "$host:80:127.0.0.1" "http://$host/"
 
+# An answer comes before the health checks have passed.
+all_running() { docker service ls --format '{{.Replicas}}' | awk '{ split($1, n, "/"); if (n[1] != n[2]) bad = 1 } END { exit bad }'; }
+until all_running || [ "$(date +%s)" -ge "$deadline" ]; do sleep 1; done
+
 say 'Running'
 docker service ls --format 'table {{.Name}}\t{{.Mode}}\t{{.Replicas}}\t{{.Image}}'
 printf '\n%-28s %s\n' URL 'HTTP status'

@@ -93,9 +93,6 @@ func (p *program) explainRule(c *cli.Context, r problem.Rule) error {
 	}
 	paint := problem.Paint{On: colored(p.stdout)}
 	_, err := fmt.Fprintf(p.stdout, "%s (%s)\n%s\n\n%s\n", paint.Bold(r.ID), r.Severity, r.Title, strings.TrimSpace(r.Doc))
-	if err == nil && slices.Contains(check.Waivable(), r.ID) {
-		_, err = fmt.Fprintf(p.stdout, "\nWhere it does not apply, say why: `x-waive: {%s: \"the reason\"}` on the service or the stack.\n", r.ID)
-	}
 	return err
 }
 

@@ -34,6 +34,11 @@ func (p *program) generate() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if !c.Bool("json") { // which has them in its answer
+				if err := loaded.text(p.stderr).Write(p.stderr, loaded.problems); err != nil {
+					return err
+				}
+			}
 			dir := c.String("o")
 			var changes []bundle.Change
 			if c.Bool("check") {

@@ -73,7 +73,8 @@ func (p *program) app() *cli.App {
 			&cli.StringSliceFlag{Name: "profile", Usage: "activate a Compose `PROFILE` beside the cluster file's; may be repeated"},
 		},
 		Commands: []*cli.Command{
-			p.check(), p.generate(), p.diff(), p.explain(), p.render(), p.schema(), p.version(),
+			p.init(), p.new(), p.check(), p.generate(), p.diff(), p.explain(), p.graph(), p.render(), p.lock(), p.schema(),
+			p.completion(), p.docs(), p.version(),
 		},
 		Reader: p.stdin, Writer: p.stdout, ErrWriter: p.stderr,
 		HideHelpCommand:           true,

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 
@@ -124,11 +125,21 @@ func (p *project) named() problem.List {
 	return out
 }
 
+// stacks counts the stacks of the project, with those whose file is broken.
 func (p *project) stacks() int {
 	if p.cluster == nil {
 		return 0
 	}
-	return len(p.cluster.Stacks)
+	files := map[string]bool{}
+	for _, s := range p.cluster.Stacks {
+		files[s.File] = true
+	}
+	for _, found := range p.problems {
+		if found.Severity == problem.Error && path.Ext(found.File) != ".lock" && found.File != spec.ClusterFile {
+			files[found.File] = true
+		}
+	}
+	return len(files)
 }
 
 // compile is load for commands that need a bundle: errors are printed and end
@@ -138,20 +149,23 @@ func (p *program) compile(c *cli.Context) (*project, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Bool("json") && loaded.problems.Failed() {
-		if err := p.writeJSON(reportOf(loaded)); err != nil {
-			return nil, err
-		}
-		return nil, &failure{code: exitProblems}
-	}
-	if !c.Bool("json") && len(loaded.problems) > 0 {
-		if err := loaded.text(p.stderr).Write(p.stderr, loaded.problems); err != nil {
-			return nil, err
-		}
-	}
 	if loaded.problems.Failed() {
-		return nil, (&failure{code: exitProblems, err: errors.New(loaded.problems.Summary(loaded.stacks()))}).
-			because("nothing was written; `skep explain RULE` says more about a rule")
+		return nil, p.refuse(c, loaded)
 	}
 	return loaded, nil
+}
+
+// refuse prints why a project cannot be used.
+func (p *program) refuse(c *cli.Context, loaded *project) error {
+	if c.Bool("json") {
+		if err := p.writeJSON(reportOf(loaded)); err != nil {
+			return err
+		}
+		return &failure{code: exitProblems}
+	}
+	if err := loaded.text(p.stderr).Write(p.stderr, loaded.problems); err != nil {
+		return err
+	}
+	return (&failure{code: exitProblems, err: errors.New(loaded.problems.Summary(loaded.stacks()))}).
+		because("nothing was written; `skep explain RULE` says more about a rule")
 }

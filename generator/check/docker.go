@@ -1,6 +1,7 @@
 package check
 
 import (
+	"regexp"
 	"strings"
 
 	"skep/generator/bundle"
@@ -27,20 +28,35 @@ func Docker(b *bundle.Bundle, c *stack.Cluster) problem.List {
 	return found.Sorted()
 }
 
+// named finds what some of the loader's errors speak of: volume "data".
+var named = regexp.MustCompile(`\b(service|volume|network|secret|config) "?([\w.-]+)"?`)
+
 // dockerPosition finds the place that the loader's error speaks of, such as
 // "services.web.ports.0 must be a string"; else it is the stack as a whole.
 func dockerPosition(s *bundle.Stack, c *stack.Cluster, err error) problem.Position {
-	for _, word := range strings.Fields(err.Error()) {
-		path := strings.Split(strings.Trim(word, `"',:()`), ".")
-		if len(path) < 2 || path[0] != "services" {
+	whole := problem.Position{File: s.Source}
+	if st, ok := c.Stack(s.Name); ok {
+		whole = st.Pos
+	}
+	var paths [][]string
+	for word := range strings.FieldsSeq(err.Error()) {
+		paths = append(paths, strings.Split(strings.Trim(word, `"',:()`), "."))
+	}
+	for _, m := range named.FindAllStringSubmatch(err.Error(), -1) {
+		paths = append(paths, []string{m[1] + "s", m[2]})
+	}
+	for _, path := range paths {
+		if len(path) < 2 || path[0] != "services" && path[0] != "volumes" && path[0] != "networks" && path[0] != "secrets" && path[0] != "configs" {
 			continue
 		}
-		if origin, ok := s.Origins.At(path...); ok && origin.Pos.File != "" {
+		if origin, ok := s.Origins.At(path...); ok && origin.Pos.File != "" && origin.Pos != whole {
 			return origin.Pos
 		}
+		if path[0] == "services" { // a key that holds others: the stack file may have it
+			if v, ok := c.Service(stack.ServiceRef{Stack: s.Name, Service: stack.ServiceName(path[1])}); ok {
+				return v.At(path[2:]...)
+			}
+		}
 	}
-	if st, ok := c.Stack(s.Name); ok {
-		return st.Pos
-	}
-	return problem.Position{File: s.Source}
+	return whole
 }

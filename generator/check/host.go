@@ -135,12 +135,12 @@ func tlsConflict(c *stack.Cluster) problem.List {
 		claim
 		tls string
 	}
+	all := slices.DeleteFunc(claims(c), func(cl claim) bool { return cl.route == nil })
+	// Routes that keep to their zone are right; the others are told so.
+	slices.SortStableFunc(all, func(a, b claim) int { return boolInt(a.ownTLS()) - boolInt(b.ownTLS()) })
 	seen := map[stack.Host][]site{}
 	var found problem.List
-	for _, cl := range claims(c) {
-		if cl.route == nil {
-			continue
-		}
+	for _, cl := range all {
 		now := site{cl, tlsText(cl.route.TLS)}
 		conflict := func(o site) bool {
 			plain := o.route.TLS.Mode == stack.TLSOff || now.route.TLS.Mode == stack.TLSOff
@@ -154,6 +154,18 @@ func tlsConflict(c *stack.Cluster) problem.List {
 		seen[cl.host] = append(seen[cl.host], now)
 	}
 	return found
+}
+
+// ownTLS reports whether the route has other TLS than its zone.
+func (c claim) ownTLS() bool {
+	return c.route.Zone != nil && tlsText(c.route.TLS) != tlsText(c.route.Zone.TLS)
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // tlsText is equal for equal TLS.

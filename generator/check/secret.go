@@ -22,10 +22,10 @@ func plaintextSecret(_ *stack.Cluster, s *stack.Stack, v *stack.Service) problem
 				"keep it in the secret store and write `"+name+": op://vault/item/field`")
 		}
 	}
-	f.arguments("command", v.Compose.Command)
-	f.arguments("entrypoint", v.Compose.Entrypoint)
+	f.arguments(v.Compose.Command, "command")
+	f.arguments(v.Compose.Entrypoint, "entrypoint")
 	if h := v.Compose.HealthCheck; h != nil {
-		f.arguments("healthcheck", h.Test)
+		f.arguments(h.Test, "healthcheck", "test")
 	}
 	for _, key := range sortedKeys(v.Compose.Labels) {
 		f.named(f.at("labels", key), "label "+key, lastWord(key), v.Compose.Labels[key], labelRemedy)
@@ -83,23 +83,23 @@ func (f *secretFinder) named(pos problem.Position, what, name, value, remedy str
 }
 
 // arguments looks at a command line: --token=VALUE, --token VALUE, VALUE.
-func (f *secretFinder) arguments(key string, args []string) {
+func (f *secretFinder) arguments(args []string, path ...string) {
 	flag := ""
 	for i, arg := range args {
-		pos := f.at(key, itoa(i))
+		pos := f.at(append(path[:len(path):len(path)], itoa(i))...)
 		name, value, joined := strings.Cut(arg, "=")
 		switch {
 		case strings.HasPrefix(arg, "-") && joined:
 			f.named(pos, "option "+name, flagName(name), value, commandRemedy)
 			flag = ""
 		case strings.HasPrefix(arg, "-"):
-			f.shaped(pos, key, arg, commandRemedy)
+			f.shaped(pos, path[0], arg, commandRemedy)
 			flag = arg
 		case flag != "":
 			f.named(pos, "option "+flag, flagName(flag), arg, commandRemedy)
 			flag = ""
 		default:
-			f.shaped(pos, key, arg, commandRemedy)
+			f.shaped(pos, path[0], arg, commandRemedy)
 		}
 	}
 }

@@ -20,7 +20,6 @@ var unsupported = []struct {
 	remedy string
 }{
 	{"blkio_config", func(c *types.ServiceConfig) bool { return c.BlkioConfig != nil }, "limit I/O on the node, with a systemd slice or the file system's quota"},
-	{"build", func(c *types.ServiceConfig) bool { return c.Build != nil && c.Image == "" }, "nodes pull images: build and push it in CI, and name it in `image`"},
 	{"cgroup", func(c *types.ServiceConfig) bool { return c.Cgroup != "" }, "set \"default-cgroupns-mode\" in the nodes' daemon.json"},
 	{"cgroup_parent", func(c *types.ServiceConfig) bool { return c.CgroupParent != "" }, "set \"cgroup-parent\" in the nodes' daemon.json"},
 	{"cpu_count", func(c *types.ServiceConfig) bool { return c.CPUCount != 0 }, cpuRemedy},
@@ -56,7 +55,6 @@ var unsupported = []struct {
 	{"umask", func(c *types.ServiceConfig) bool { return c.Umask != nil }, "set it in the entrypoint, or in the variable that the image has for it (UMASK)"},
 	{"userns_mode", func(c *types.ServiceConfig) bool { return c.UserNSMode != "" }, "set \"userns-remap\" in the nodes' daemon.json"},
 	{"uts", func(c *types.ServiceConfig) bool { return c.Uts != "" }, "set `hostname: \"{{.Node.Hostname}}\"` to see the node's name"},
-	{"volume_driver", func(c *types.ServiceConfig) bool { return c.VolumeDriver != "" }, "name the driver in the volume's own entry, `volumes: {data: {driver: ...}}`"},
 	{"volumes_from", func(c *types.ServiceConfig) bool { return len(c.VolumesFrom) > 0 }, "name the volumes in both services, and x-pin both to one node"},
 }
 
@@ -72,6 +70,9 @@ func swarmUnsupported(_ *stack.Cluster, _ *stack.Stack, v *stack.Service) proble
 		if u.used(&v.Compose) {
 			f.add(f.at(u.key), u.remedy, "Swarm drops %s", u.key)
 		}
+	}
+	if v.Compose.Build != nil && v.Compose.Image == "" {
+		f.add(f.at("build"), "build and push the image in CI, and name it in `image`", "nodes pull images, they do not build them, and %s names none", v.Ref.Service)
 	}
 	f.networkMode()
 	f.unsupportedVolumes()

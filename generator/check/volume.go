@@ -24,13 +24,13 @@ type localMount struct {
 
 // localMounts lists the mounts of a service that follow no task to another
 // node: named volumes of the local driver and bind mounts. Anonymous volumes
-// are new for every task anyway.
+// are new for every task anyway; of relative ones relative-bind speaks.
 func localMounts(s *stack.Stack, v *stack.Service) []localMount {
 	var out []localMount
 	for i, m := range v.Compose.Volumes {
 		mount := localMount{pos: v.At("volumes", itoa(i)), readOnly: m.ReadOnly}
 		switch {
-		case m.Type == types.VolumeTypeBind && !onEveryNode(m):
+		case m.Type == types.VolumeTypeBind && !onEveryNode(m) && !slices.Contains(v.Relative, i):
 			mount.what = "folder " + m.Source
 		case m.Type == types.VolumeTypeVolume && m.Source != "" && isLocalVolume(s.Volumes[m.Source]):
 			mount.what = "volume " + m.Source

@@ -4,6 +4,8 @@ package diff
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -122,7 +124,32 @@ func parse(path string, content []byte) (any, error) {
 	}
 	var v any
 	err := yaml.Unmarshal(content, &v)
-	return v, err
+	return plain(v), err
+}
+
+// plain turns what YAML knows and JSON does not into text.
+func plain(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, item := range v {
+			v[k] = plain(item)
+		}
+	case map[any]any:
+		out := make(map[string]any, len(v))
+		for k, item := range v {
+			out[fmt.Sprint(k)] = plain(item)
+		}
+		return out
+	case []any:
+		for i, item := range v {
+			v[i] = plain(item)
+		}
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return fmt.Sprint(v)
+		}
+	}
+	return v
 }
 
 // lineCounts are the lines that went and came, whatever their order.

@@ -128,7 +128,7 @@ func show(v any) string {
 	var out strings.Builder
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil { // map[any]any
+	if err := enc.Encode(v); err != nil { // a time before the year 0
 		return shorten(problem.Printable(fmt.Sprint(v)))
 	}
 	return shorten(strings.TrimSpace(out.String()))

@@ -164,7 +164,11 @@ func (b *builder) snippets() []snippet {
 	}
 	if sso && c.SSO != nil {
 		out = append(out, snippet{origin: bundle.Origin{Pos: c.SSO.Pos, By: "sso"}, name: "sso", labels: []pair{
+			// The arguments are paths that need no login. What came in there must not
+			// claim to be somebody.
 			{"@login.not", "path " + outpostPath + " {args[:]}"},
+			{"@open", "path " + outpostPath + " {args[:]}"},
+			{"request_header", "@open -X-Authentik-*"},
 			{"forward_auth", "@login " + c.SSO.Upstream},
 			{"forward_auth.uri", "/outpost.goauthentik.io/auth/caddy"},
 			{"forward_auth.copy_headers", strings.Join(c.SSO.Headers, " ")},

@@ -22,15 +22,20 @@ type overlay struct {
 	own stack.OwnNetwork
 }
 
-// name is what the overlay is called in the Swarm.
+// dockersOwn are networks that every Docker has; ingress is the routing mesh.
+var dockersOwn = []networks.Name{"bridge", "docker_gwbridge", "host", "ingress", "none"}
+
+// overlayName is what the overlay is called in the Swarm: a stack's network is
+// called like the stack, unless something else is.
 func (e *expansion) overlayName(s *stack.Stack, key string) networks.Name {
+	name := networks.Name(s.Name)
 	if key != defaultKey {
-		return networks.Name(string(s.Name) + "_" + key)
+		return name + networks.Name("_"+key)
 	}
-	if _, taken := e.cluster.Network(networks.Name(s.Name)); taken {
-		return networks.Name(string(s.Name) + "_internal")
+	if _, taken := e.cluster.Network(name); taken || slices.Contains(dockersOwn, name) {
+		return name + "_internal"
 	}
-	return networks.Name(s.Name)
+	return name
 }
 
 // overlaysOf are the networks that belong to one stack.

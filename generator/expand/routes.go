@@ -36,6 +36,11 @@ func (e *expansion) split(address string) bool {
 	return len(on) > 1 || slices.ContainsFunc(on, func(s site) bool { return len(s.route.Paths) > 0 })
 }
 
+// rooted reports whether some route of the site takes what the others leave.
+func (e *expansion) rooted(address string) bool {
+	return slices.ContainsFunc(e.sites[address], func(s site) bool { return s.route.Root() })
+}
+
 // routes writes the labels that bring requests to the service, in
 // caddy-docker-proxy's convention: one block for a site, numbered from the
 // second on.
@@ -74,6 +79,8 @@ type labelWriter struct {
 	origin bundle.Origin
 	// used counts the labels of a name, to number them: import, import_1, ...
 	used map[string]int
+	// maintained says that the site has its maintenance page.
+	maintained bool
 }
 
 // set writes prefix.key: value.
@@ -96,7 +103,8 @@ func (w *labelWriter) route(r stack.Route) {
 	w.origin = bundle.Origin{Pos: r.Pos, By: "x-ingress"}
 	w.label(w.origin, w.prefix, r.Site())
 	w.tls(r)
-	if m := r.Maintenance; m != nil {
+	if m := r.Maintenance; m != nil && !w.maintained {
+		w.maintained = true
 		w.set(w.next("import"), fmt.Sprintf("maintenance %d %s", int(m.RetryAfter.Seconds()), quote(m.Message)))
 	}
 	if !w.e.split(r.Site()) {
@@ -118,6 +126,9 @@ func (w *labelWriter) route(r stack.Route) {
 		w.scope(r)
 	}
 	w.prefix = block
+	if !w.e.rooted(r.Site()) {
+		w.set("respond", "404") // where Caddy would say an empty 200
+	}
 	if w.outpost(r) {
 		handle := w.next("handle")
 		w.set(handle, outpostPath)
@@ -210,11 +221,10 @@ func (w *labelWriter) headers(directive string, set map[string]string) {
 // (https://caddyserver.com/docs/caddyfile/concepts#tokens-and-quotes). Labels
 // are Go templates first, so a brace pair is written as one.
 func quote(s string) string {
-	s = strings.ReplaceAll(s, "{{", `{{"{{"}}`)
-	if s != "" && !strings.ContainsAny(s, " \t\n\"`\\#") {
-		return s
+	if s == "" || strings.ContainsAny(s, " \t\n\"`\\#") {
+		s = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+	return strings.ReplaceAll(s, "{{", "{{`{{`}}")
 }
 
 func joinPrefixes(list []netip.Prefix) string {

@@ -278,8 +278,9 @@ func (c *converter) service(s *stack.Stack, ref stack.ServiceRef) *stack.Service
 }
 
 // asksForFile is true for variables whose value is a path to a secret:
-// PASSWORD_FILE, FILE__PASSWORD (linuxserver.io), PASSWORD__FILE.
-var asksForFile = regexp.MustCompile(`(_FILE|__FILE)$|^FILE__`)
+// PASSWORD_FILE, PASSWORD__FILE, FILE__PASSWORD (linuxserver.io),
+// HOMEPAGE_FILE_KEY (Homepage), PGPASSFILE (PostgreSQL).
+var asksForFile = regexp.MustCompile(`(^|_)FILE(_|$)|^PGPASSFILE$`)
 
 func (c *converter) references(env types.MappingWithEquals, path []string) []stack.SecretVariable {
 	var out []stack.SecretVariable

@@ -43,7 +43,7 @@ mount -t tmpfs tmpfs /run
 mkdir -p /etc/docker
 mount -t tmpfs tmpfs /etc/docker
 exec dockerd --data-root "$1/data" --exec-root "$1/exec" --pidfile "$1/pid" \
-	-H "unix://$1/docker.sock" -H unix:///run/docker.sock --cgroup-parent "$2"
+	-H "unix://$1/docker.sock" -H unix:///run/docker.sock --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "$2"
 `
 
 // Start runs a Swarm until the test ends. Without root or Docker it skips the

@@ -43,7 +43,7 @@ func adapt(caddyfile []byte) (config []byte, warnings []string, err error) {
 	hushCaddy()
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("Caddy's adapter panics: %v", r)
+			err = fmt.Errorf("panic in Caddy's adapter: %v", r)
 		}
 	}()
 	config, warned, err := caddyconfig.GetAdapter("caddyfile").Adapt(caddyfile, nil)

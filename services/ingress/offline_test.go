@@ -81,6 +81,10 @@ var accepted = map[string]string{
 	"health check": `
 		caddy.reverse_proxy: {{upstreams 80}}
 		caddy.reverse_proxy.health_uri: /healthz`,
+	"sign-in without a snippet": `
+		caddy.forward_auth: * http://authentik-server:9000
+		caddy.forward_auth.uri: /outpost.goauthentik.io/auth/caddy
+		caddy.reverse_proxy: {{upstreams 80}}`,
 	"the service's name": "caddy.respond: {{.Spec.Name}} 200",
 	"own tracing and authority": `
 		caddy.tracing.span: x

@@ -33,7 +33,7 @@ func validate(config []byte, storage string) (err error) {
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("Caddy panics: %v", r)
+			err = fmt.Errorf("panic in Caddy: %v", r)
 		}
 	}()
 	return box.redact(caddy.Validate(&cfg))

@@ -10,6 +10,7 @@ import (
 	"skep/generator/check"
 	"skep/generator/expand"
 	"skep/generator/problem"
+	"skep/generator/stack"
 )
 
 func run(t *testing.T, files string) problem.List {
@@ -32,6 +33,7 @@ func TestCluster(t *testing.T) {
 		{"unpinned-volume", "no nodes listed", "name: t", `app: {image: "app:1", volumes: ["/srv:/srv"]}`, 1},
 		{"unpinned-volume", "one node", "name: t\nnodes: [only]", `app: {image: "app:1", volumes: ["/srv:/srv"]}`, 0},
 		{"unpinned-volume", "two of three nodes", "name: t\nnodes: [a, b, c]", `app: {image: "app:1", volumes: ["/srv:/srv"], x-pin: [a, b]}`, 0},
+		{"unused-network", "the ingress network, by default", "name: t", `app: {image: "app:1"}`, 0},
 		{"missing-sso", "no SSO", "name: t\nzones: {z: {domain: a.b, private: true}}\ningress: {service: a/app}", `app: {image: "app:1", x-ingress: {host: h, port: 1}}`, 0},
 		{"missing-sso", "SSO", "name: t\nsso: {upstream: 'http://x'}\nzones: {z: {domain: a.b, private: true}}\ningress: {service: a/app}", `app: {image: "app:1", x-ingress: {host: h, port: 1, auth: none}}`, 1},
 	} {
@@ -92,6 +94,11 @@ services:
 	}
 	if got := having(found, "unused-waiver"); len(got) > 0 {
 		t.Errorf("%v", got)
+	}
+	c := load(t, txtar.Parse([]byte("-- empty --\n-- stack.yaml --\nname: a\nservices: {one: {image: \"app:1\", x-files: [\"empty:/x\"]}}\n")))
+	c.Stacks[0].Services[0].Waivers["config-too-large"] = stack.Waiver{Reason: "none", Pos: problem.Position{File: "stack.yaml"}}
+	if found := check.Run(c); len(having(found, "config-too-large")) != 1 || len(having(found, "unused-waiver")) != 1 {
+		t.Errorf("a waiver of what cannot be waived: %v", found)
 	}
 	for _, id := range []string{"stack-cycle", "config-too-large", "unknown-entrypoint", "unused-network", "unused-waiver", "docker-refuses", "ingress-refuses", "yaml-syntax"} {
 		if slices.Contains(check.Waivable(), id) {

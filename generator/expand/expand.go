@@ -77,6 +77,7 @@ type file struct {
 	secrets map[string]*bundle.Secret // by Compose key
 	// ambiguous are names of secrets that stand for two contents.
 	ambiguous map[string]bool
+	shared    map[string]networks.Name // by Compose key
 	extra     []bundle.File
 	links     []attachment
 }
@@ -91,7 +92,7 @@ type attachment struct {
 func (e *expansion) stack(s *stack.Stack) *file {
 	f := &file{
 		Stack: bundle.Stack{Name: s.Name, Tier: s.Tier, Source: s.File, Compose: map[string]any{"version": "3.8"}, Origins: bundle.Origins{}},
-		stack: s, e: e, secrets: map[string]*bundle.Secret{}, ambiguous: e.ambiguousNames(s),
+		stack: s, e: e, secrets: map[string]*bundle.Secret{}, ambiguous: e.ambiguousNames(s), shared: map[string]networks.Name{},
 	}
 	f.Origins.Set(bundle.Origin{Pos: s.Pos, By: "stack"}, "services")
 	for _, service := range s.Services {
@@ -266,6 +267,9 @@ func (f *file) secret(t secrets.Template, name string, user stack.ServiceName) s
 func (e *expansion) ambiguousNames(s *stack.Stack) map[string]bool {
 	content := map[string]string{}
 	ambiguous := map[string]bool{}
+	for key := range s.Secrets {
+		ambiguous[key] = true // the stack file has a secret of that name itself
+	}
 	add := func(t secrets.Template, name string) {
 		id := t.String()
 		if ref, ok := t.Sole(); ok {

@@ -37,7 +37,7 @@ func (b *builder) ingress() {
 			b.label(s.origin, prefix+"."+l.key, l.value)
 		}
 	}
-	b.attach(origin, b.shared(c.Ingress.Network), "the ingress", map[string]any{})
+	b.attach(origin, b.sharedKey(c.Ingress.Network), "the ingress", map[string]any{})
 	if b.get("environment", "CADDY_INGRESS_NETWORKS") == nil {
 		b.set(origin, string(c.Ingress.Network), "environment", "CADDY_INGRESS_NETWORKS")
 	}

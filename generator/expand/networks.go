@@ -40,7 +40,10 @@ func (e *expansion) overlayName(s *stack.Stack, key string) networks.Name {
 
 // overlaysOf are the networks that belong to one stack.
 func (e *expansion) overlaysOf(s *stack.Stack) []overlay {
-	out := []overlay{{defaultKey, s.Network}}
+	var out []overlay
+	if _, shared := s.External[defaultKey]; !shared {
+		out = append(out, overlay{defaultKey, s.Network})
+	}
 	for _, key := range sortedKeys(s.Extra) {
 		out = append(out, overlay{key, s.Extra[key]})
 	}
@@ -128,23 +131,26 @@ func (f *file) networkName(key string) networks.Name {
 	if name, ok := f.stack.External[key]; ok {
 		return name
 	}
-	for _, o := range f.e.overlaysOf(f.stack) {
-		if o.key == key {
-			return f.e.overlayName(f.stack, key)
-		}
+	if name, ok := f.shared[key]; ok {
+		return name
 	}
-	return networks.Name(key)
+	return f.e.overlayName(f.stack, key)
 }
 
-// shared is the Compose key of a shared network in this file. Where the stack
-// has a network of that key itself, the shared one gets another key.
-func (f *file) shared(name networks.Name) string {
-	for key, n := range f.stack.External {
-		if n == name {
+// sharedKey is the Compose key of a shared network in this file: its name,
+// unless the stack calls it otherwise or has a network of that key itself.
+func (f *file) sharedKey(name networks.Name) string {
+	for _, key := range sortedKeys(f.stack.External) {
+		if f.stack.External[key] == name {
 			return key
 		}
 	}
-	return string(name)
+	key := string(name)
+	for slices.ContainsFunc(f.e.overlaysOf(f.stack), func(o overlay) bool { return o.key == key }) {
+		key = "shared-" + key
+	}
+	f.shared[key] = name
+	return key
 }
 
 // networks attaches the service to what it needs and to nothing else.
@@ -162,16 +168,16 @@ func (b *builder) networks() {
 		b.attach(b.origin("networks", "networks", key), key, "named in `networks`", config)
 	}
 	for _, use := range s.Uses {
-		b.attach(bundle.Origin{Pos: use.Pos, By: "x-uses"}, b.shared(use.Network), "`x-uses`", map[string]any{})
+		b.attach(bundle.Origin{Pos: use.Pos, By: "x-uses"}, b.sharedKey(use.Network), "`x-uses`", map[string]any{})
 	}
 	if len(s.Routes) > 0 {
-		b.attach(bundle.Origin{Pos: s.Routes[0].Pos, By: "x-ingress"}, b.shared(b.e.cluster.Ingress.Network), "`x-ingress`", map[string]any{})
+		b.attach(bundle.Origin{Pos: s.Routes[0].Pos, By: "x-ingress"}, b.sharedKey(b.e.cluster.Ingress.Network), "`x-ingress`", map[string]any{})
 	}
 	if b.e.needsEgress(s) {
 		b.attach(b.origin("x-egress", "x-egress"), egressKey, "reaches the Internet", map[string]any{})
 	}
 	if s.Metrics != nil {
-		b.attach(bundle.Origin{Pos: s.Metrics.Pos, By: "x-metrics"}, b.shared(b.e.cluster.Metrics), "`x-metrics`", map[string]any{})
+		b.attach(bundle.Origin{Pos: s.Metrics.Pos, By: "x-metrics"}, b.sharedKey(b.e.cluster.Metrics), "`x-metrics`", map[string]any{})
 	}
 }
 

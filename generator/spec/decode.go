@@ -221,6 +221,7 @@ func (d *decoder) mapping(v any, into reflect.Value, path []string) {
 		return
 	}
 	fields := fieldsOf(into.Type())
+	meant := map[string]bool{} // keys that a misspelt one stands for
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		keyPath := append(path[:len(path):len(path)], k)
 		f, ok := fields.byKey[k]
@@ -230,6 +231,7 @@ func (d *decoder) mapping(v any, into reflect.Value, path []string) {
 			}
 			p := d.fail(ruleKey, keyPath, "%s has no key %q", describe(path), k)
 			if near, ok := nearest(k, fields.keys); ok {
+				meant[near] = true
 				*p = p.WithRemedy("did you mean %q?", near)
 			} else {
 				*p = p.WithRemedy("its keys are %s", strings.Join(fields.keys, ", "))
@@ -247,7 +249,7 @@ func (d *decoder) mapping(v any, into reflect.Value, path []string) {
 		}
 	}
 	for _, k := range fields.keys {
-		if v, ok := m[k]; fields.byKey[k].required && (!ok || v == nil || v == "") {
+		if v, ok := m[k]; fields.byKey[k].required && !meant[k] && (!ok || v == nil || v == "") {
 			d.fail(ruleValue, path, "%s needs %q", describe(path), k)
 			d.problems[len(d.problems)-1].Remedy = "for example `" + k + ": " + fields.byKey[k].example + "`"
 		}

@@ -21,7 +21,7 @@ type serviceKeys struct {
 	Egress     bool              `yaml:"x-egress" doc:"The service calls out to the Internet. Stack networks are internal; this attaches the service to an overlay of its stack that is not." default:"false"`
 	DockerAPI  *dockerAPI        `yaml:"x-docker-api" doc:"Parts of the Docker API that the service reads. It gets a docker proxy of its own and DOCKER_HOST." example:"[containers, events]"`
 	Files      []file            `yaml:"x-files" doc:"Files beside the stack file that the service finds at a path. They become Swarm configs named by content, and secrets where they hold op:// references." example:"[\"prometheus.yml:/etc/prometheus/prometheus.yml\"]"`
-	Job        *job              `yaml:"x-job" doc:"The service runs to completion, once per content." example:"{before: [server]}"`
+	Job        *job              `yaml:"x-job" doc:"The service runs to completion before the services that it names. docker stack deploy runs it again at every deploy and waits for nothing, so make it idempotent." example:"{before: [server]}"`
 	Pin        *pin              `yaml:"x-pin" doc:"Where the service must run: a node's host name, several nodes, or {label: name=value}, {role: manager}." example:"node1"`
 	Homepage   *homepage         `yaml:"x-homepage" doc:"Link on the Homepage dashboard; false leaves it out. Routes get one by default." example:"{group: Media, icon: sonarr.png}"`
 	Monitor    *monitor          `yaml:"x-monitor" doc:"Uptime check, as AutoKuma reads it; false leaves it out. Routes get one by default." example:"{path: /ping}"`

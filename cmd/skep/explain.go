@@ -134,7 +134,7 @@ func (p *program) explainOutput(c *cli.Context, arg string) error {
 	if err != nil {
 		return err
 	}
-	lines, err := trace.Lines(content, target.stack.Origins)
+	lines, err := trace.Lines(content, target.stack.Origins())
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,9 @@ type Stack struct {
 	// Compose is the file's content; every value below is a map[string]any,
 	// []any, string, bool, int or float64.
 	Compose map[string]any
-	Origins Origins
+	// Origins finds where the content comes from. It is a second expansion of
+	// the stack: few runs ask, and the answer is larger than the content.
+	Origins func() *Origins
 }
 
 // Name is the name of a stack.
@@ -58,24 +60,33 @@ type Origin struct {
 	By  string
 }
 
-// Origins maps paths of a Compose file to what they come from. A path without
-// an entry comes from the nearest one above it.
-type Origins map[string]Origin
+// Origins says where the paths of a Compose file come from. A path without an
+// entry comes from the nearest one above it. A nil Origins records nothing.
+type Origins struct{ paths map[string]Origin }
 
 const separator = "\x00"
 
 // Set records the origin of a path; the first record stays.
-func (o Origins) Set(origin Origin, path ...string) {
+func (o *Origins) Set(origin Origin, path ...string) {
+	if o == nil {
+		return
+	}
+	if o.paths == nil {
+		o.paths = map[string]Origin{}
+	}
 	key := strings.Join(path, separator)
-	if _, ok := o[key]; !ok {
-		o[key] = origin
+	if _, ok := o.paths[key]; !ok {
+		o.paths[key] = origin
 	}
 }
 
 // At finds the origin of a path.
-func (o Origins) At(path ...string) (Origin, bool) {
+func (o *Origins) At(path ...string) (Origin, bool) {
+	if o == nil {
+		return Origin{}, false
+	}
 	for n := len(path); n > 0; n-- {
-		if origin, ok := o[strings.Join(path[:n], separator)]; ok {
+		if origin, ok := o.paths[strings.Join(path[:n], separator)]; ok {
 			return origin, true
 		}
 	}

@@ -40,7 +40,7 @@ func (s *Stack) Encode() ([]byte, error) {
 	if err := enc.Close(); err != nil {
 		return nil, fmt.Errorf("encode stack %s: %w", s.Name, err)
 	}
-	return out.Bytes(), nil
+	return bytes.Clone(out.Bytes()), nil // without the room to grow
 }
 
 // escape doubles dollar signs, which `docker stack deploy` would interpolate.

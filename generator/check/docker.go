@@ -45,11 +45,12 @@ func dockerPosition(s *bundle.Stack, c *stack.Cluster, err error) problem.Positi
 	for _, m := range named.FindAllStringSubmatch(err.Error(), -1) {
 		paths = append(paths, []string{m[1] + "s", m[2]})
 	}
+	origins := s.Origins()
 	for _, path := range paths {
 		if len(path) < 2 || path[0] != "services" && path[0] != "volumes" && path[0] != "networks" && path[0] != "secrets" && path[0] != "configs" {
 			continue
 		}
-		if origin, ok := s.Origins.At(path...); ok && origin.Pos.File != "" && origin.Pos != whole {
+		if origin, ok := origins.At(path...); ok && origin.Pos.File != "" && origin.Pos != whole {
 			return origin.Pos
 		}
 		if path[0] == "services" { // a key that holds others: the stack file may have it

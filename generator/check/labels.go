@@ -52,7 +52,7 @@ func labelOrigin(b *bundle.Bundle, r stack.Refusal) bundle.Origin {
 		if s.Name != r.Service.Stack {
 			continue
 		}
-		if origin, ok := s.Origins.At("services", string(r.Service.Service), "deploy", "labels", label); ok {
+		if origin, ok := s.Origins().At("services", string(r.Service.Service), "deploy", "labels", label); ok {
 			return origin
 		}
 		return bundle.Origin{Pos: problem.Position{File: s.Source}}

@@ -83,7 +83,7 @@ func (b *builder) monitor() {
 	case "http", "keyword":
 		url := m.URL
 		if url == "" && routed {
-			url = route.URL() + or(m.Path, "/")
+			url = b.monitored(route, or(m.Path, "/"))
 		}
 		b.label(origin, id+"url", url)
 		if m.Keyword != "" {
@@ -97,6 +97,19 @@ func (b *builder) monitor() {
 	case "ping":
 		b.label(origin, id+"hostname", b.swarmName())
 	}
+}
+
+// monitored is where a check finds the path. A login answers for a service that
+// is down, so behind one the check asks the service, on the ingress's network.
+func (b *builder) monitored(r stack.Route, path string) string {
+	if r.Auth.SSO && !r.Auth.Bypasses(path) {
+		scheme := "http"
+		if r.Scheme == "https" {
+			scheme = r.Scheme
+		}
+		return scheme + "://" + b.swarmName() + ":" + itoa(int(r.Port)) + "/" + strings.TrimLeft(strings.TrimPrefix(path, r.Strip), "/")
+	}
+	return r.URL() + path
 }
 
 // swarmName is the service's name in the Swarm.

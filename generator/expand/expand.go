@@ -36,7 +36,7 @@ func Expand(c *stack.Cluster) (*bundle.Bundle, error) {
 	for range min(runtime.GOMAXPROCS(0), max(1, len(order))) {
 		workers.Go(func() {
 			for i := range next {
-				results[i] = e.stack(order[i])
+				results[i] = e.stack(order[i], nil)
 			}
 		})
 	}
@@ -72,6 +72,7 @@ type expansion struct {
 // file is one Compose file in the making.
 type file struct {
 	bundle.Stack
+	origins *bundle.Origins // nil when nobody asks for them
 	stack   *stack.Stack
 	e       *expansion
 	secrets map[string]*bundle.Secret // by Compose key
@@ -89,12 +90,20 @@ type attachment struct {
 	why     string
 }
 
-func (e *expansion) stack(s *stack.Stack) *file {
+// stack expands one stack. The origins of what it writes go into origins,
+// unless that is nil.
+func (e *expansion) stack(s *stack.Stack, origins *bundle.Origins) *file {
 	f := &file{
-		Stack: bundle.Stack{Name: s.Name, Tier: s.Tier, Source: s.File, Compose: map[string]any{"version": "3.8"}, Origins: bundle.Origins{}},
-		stack: s, e: e, secrets: map[string]*bundle.Secret{}, ambiguous: e.ambiguousNames(s), shared: map[string]networks.Name{},
+		origins: origins,
+		Stack:   bundle.Stack{Name: s.Name, Tier: s.Tier, Source: s.File, Compose: map[string]any{"version": "3.8"}},
+		stack:   s, e: e, secrets: map[string]*bundle.Secret{}, ambiguous: e.ambiguousNames(s), shared: map[string]networks.Name{},
 	}
-	f.Origins.Set(bundle.Origin{Pos: s.Pos, By: "stack"}, "services")
+	f.Origins = func() *bundle.Origins {
+		traced := &bundle.Origins{}
+		e.stack(s, traced)
+		return traced
+	}
+	f.origins.Set(bundle.Origin{Pos: s.Pos, By: "stack"}, "services")
 	for _, service := range s.Services {
 		f.service(service)
 	}
@@ -175,7 +184,7 @@ func (f *file) put(origin bundle.Origin, v any, path ...string) {
 		m = inner
 	}
 	m[path[len(path)-1]] = v
-	f.Origins.Set(origin, path...)
+	f.origins.Set(origin, path...)
 }
 
 // add appends to a list of the service.
@@ -183,7 +192,7 @@ func (b *builder) add(origin bundle.Origin, v any, path ...string) {
 	list, _ := b.get(path...).([]any)
 	full := append([]string{"services", b.name}, path...)
 	b.put(origin, append(list, v), full...)
-	b.Origins.Set(origin, append(full, itoa(len(list)))...)
+	b.origins.Set(origin, append(full, itoa(len(list)))...)
 }
 
 func (f *file) volumes() {

@@ -80,7 +80,7 @@ func (e *expansion) needsEgress(s *stack.Service) bool {
 	})
 }
 
-func proxyKey(s *stack.Service) string { return string(s.Ref.Service) + "-docker-proxy" }
+func proxyKey(s *stack.Service) string { return string(s.DockerProxy()) }
 
 // planNetworks gives every overlay of the cluster its subnet.
 func (e *expansion) planNetworks() error {

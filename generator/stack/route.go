@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"skep/generator/problem"
@@ -51,6 +52,16 @@ type Auth struct {
 	Bypass []string // paths that need no login
 	// Reason says why a route goes without SSO.
 	Reason string
+}
+
+// Bypasses reports whether a path needs no login. Patterns are Caddy's, exact
+// or with a * at the end.
+func (a Auth) Bypasses(path string) bool {
+	return slices.ContainsFunc(a.Bypass, func(pattern string) bool {
+		prefix, open := strings.CutSuffix(strings.ToLower(pattern), "*")
+		path := strings.ToLower(path)
+		return path == prefix || open && strings.HasPrefix(path, prefix)
+	})
 }
 
 // Rate is a limit by client address.

@@ -101,6 +101,10 @@ func (s *Stack) Service(name ServiceName) (*Service, bool) {
 	return s.Services[i], true
 }
 
+// DockerProxy is the name of the service's docker proxy, and of the network
+// that the two share.
+func (s *Service) DockerProxy() ServiceName { return s.Ref.Service + "-docker-proxy" }
+
 // Image is the image's name without a digest.
 func (s *Service) Image() string {
 	name, _, _ := strings.Cut(s.Compose.Image, "@")
@@ -131,13 +135,30 @@ type Waiver struct {
 
 // Positions knows where each key of a file stands.
 type Positions struct {
-	file  string
-	index map[string]problem.Position
+	file  *string
+	index map[string]place
+}
+
+// place is a position, packed: a project keeps those of all its files.
+type place struct {
+	file         *string
+	line, column uint32
+}
+
+func placeOf(pos problem.Position, file *string) place {
+	if pos.File != *file {
+		file = &pos.File
+	}
+	return place{file: file, line: uint32(pos.Line), column: uint32(pos.Column)}
+}
+
+func (p place) position() problem.Position {
+	return problem.Position{File: *p.file, Line: int(p.line), Column: int(p.column)}
 }
 
 // NewPositions starts an index for a file.
 func NewPositions(file string) Positions {
-	return Positions{file: file, index: map[string]problem.Position{}}
+	return Positions{file: &file, index: map[string]place{}}
 }
 
 const pathSeparator = "\x00"
@@ -146,7 +167,7 @@ const pathSeparator = "\x00"
 func (p Positions) Set(pos problem.Position, path ...string) {
 	key := strings.Join(path, pathSeparator)
 	if _, ok := p.index[key]; !ok {
-		p.index[key] = pos
+		p.index[key] = placeOf(pos, p.file)
 	}
 }
 
@@ -155,10 +176,13 @@ func (p Positions) Set(pos problem.Position, path ...string) {
 func (p Positions) At(path ...string) problem.Position {
 	for n := len(path); n > 0; n-- {
 		if pos, ok := p.index[strings.Join(path[:n], pathSeparator)]; ok {
-			return pos
+			return pos.position()
 		}
 	}
-	return problem.Position{File: p.file, Line: 1, Column: 1}
+	if p.file == nil {
+		return problem.Position{}
+	}
+	return problem.Position{File: *p.file, Line: 1, Column: 1}
 }
 
 // Has reports whether the file says something at exactly this path.

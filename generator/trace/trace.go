@@ -29,7 +29,7 @@ type Line struct {
 func (l Line) Key() string { return strings.Join(l.Path, ".") }
 
 // Lines reads what bundle.Stack.Encode wrote and looks up every line.
-func Lines(content []byte, origins bundle.Origins) ([]Line, error) {
+func Lines(content []byte, origins *bundle.Origins) ([]Line, error) {
 	var root yaml.Node
 	if err := yaml.Unmarshal(content, &root); err != nil {
 		return nil, fmt.Errorf("read the emitted file: %w", err)

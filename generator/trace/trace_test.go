@@ -12,7 +12,7 @@ import (
 )
 
 func TestLines(t *testing.T) {
-	s := bundle.Stack{Name: "web", Source: "web/stack.yaml", Origins: bundle.Origins{}, Compose: map[string]any{
+	s := bundle.Stack{Name: "web", Source: "web/stack.yaml", Compose: map[string]any{
 		"version": "3.8",
 		"services": map[string]any{"web": map[string]any{
 			"image":   "web:1",
@@ -22,8 +22,9 @@ func TestLines(t *testing.T) {
 		}},
 		"networks": map[string]any{"default": map[string]any{}},
 	}}
+	origins := &bundle.Origins{}
 	at := func(line int, path ...string) {
-		s.Origins.Set(bundle.Origin{Pos: problem.Position{File: s.Source, Line: line, Column: 1}, By: "test"}, path...)
+		origins.Set(bundle.Origin{Pos: problem.Position{File: s.Source, Line: line, Column: 1}, By: "test"}, path...)
 	}
 	at(1, "services", "web")
 	at(2, "services", "web", "image")
@@ -35,7 +36,7 @@ func TestLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines, err := trace.Lines(content, s.Origins)
+	lines, err := trace.Lines(content, origins)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,7 @@ func TestLines(t *testing.T) {
 }
 
 func TestLinesOfSomethingElse(t *testing.T) {
-	if _, err := trace.Lines([]byte("a: ["), bundle.Origins{}); err == nil {
+	if _, err := trace.Lines([]byte("a: ["), &bundle.Origins{}); err == nil {
 		t.Error("no error for a broken file")
 	}
 }

@@ -106,7 +106,7 @@ func fromLabels(set stack.LabelSet) (blocks *caddyfile.Container, err error) {
 		}
 	}()
 	service := &swarm.Service{}
-	service.Spec.Name = string(set.Service.Stack) + "_" + string(set.Service.Service)
+	service.Spec.Name = upstreamName(set.Service)
 	service.Spec.Labels = set.Labels
 	funcs := templateFuncs(service.Spec.Name)
 	// FromLabels registers every function anew for every label.
@@ -114,6 +114,9 @@ func fromLabels(set stack.LabelSet) (blocks *caddyfile.Container, err error) {
 	maps.DeleteFunc(funcs, func(name string, _ any) bool { return !strings.Contains(values, name) })
 	return caddyfile.FromLabels(set.Labels, service, funcs)
 }
+
+// upstreamName is the name that Swarm gives to the service.
+func upstreamName(ref stack.ServiceRef) string { return string(ref.Stack) + "_" + string(ref.Service) }
 
 // unrenderable finds the label that cannot be rendered.
 func unrenderable(set stack.LabelSet) string {

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/lucaslorentz/caddy-docker-proxy/v2/caddyfile"
@@ -67,7 +69,7 @@ func (s *search) run(services []rendered) []stack.Refusal {
 	}
 	groups := bySite(slices.DeleteFunc(slices.Clone(services), rendered.shared))
 	var found []stack.Refusal
-	for some := range slices.Chunk(groups, portion) {
+	for some := range slices.Chunk(kinds(groups), portion) {
 		found = append(found, s.split(some)...)
 	}
 	if len(found) > 0 || len(groups) <= portion || s.ctx.Err() != nil {
@@ -75,7 +77,7 @@ func (s *search) run(services []rendered) []stack.Refusal {
 	}
 	// What is left is sites that are refused together, such as HTTP and HTTPS
 	// on one port.
-	if s.check(outlines(services)) == nil {
+	if s.check(firsts(kinds(outlines(services)))) == nil {
 		return nil
 	}
 	if err := s.check(services); err != nil {
@@ -84,19 +86,22 @@ func (s *search) run(services []rendered) []stack.Refusal {
 	return nil
 }
 
-// outlines leaves of each site its addresses and how it listens.
-func outlines(services []rendered) []rendered {
-	out := slices.Clone(services)
-	for i, r := range out {
-		out[i].blocks = clone(r.blocks)
-		for _, b := range out[i].blocks.Children {
+// outlines leaves of each site its addresses and how it listens. A site needs
+// a directive to have braces.
+func outlines(services []rendered) [][]rendered {
+	var out [][]rendered
+	for _, r := range services {
+		r.blocks = clone(r.blocks)
+		for _, b := range r.blocks.Children {
 			if b.IsGlobalBlock() || b.IsSnippet() {
 				continue
 			}
 			b.Children = slices.DeleteFunc(b.Children, func(c *caddyfile.Block) bool {
 				return c.GetFirstKey() != "tls" && c.GetFirstKey() != "bind"
 			})
+			b.AddBlock(&caddyfile.Block{Container: caddyfile.CreateContainer(), Keys: []string{"abort"}})
 		}
+		out = append(out, []rendered{r})
 	}
 	return out
 }
@@ -121,16 +126,20 @@ func (s *search) with(services ...rendered) error {
 	return s.check(slices.Concat(s.base, services))
 }
 
-// split halves the groups until it has those that are refused on their own.
-func (s *search) split(groups [][]rendered) []stack.Refusal {
-	if len(groups) == 0 || s.with(slices.Concat(groups...)...) == nil {
+// split halves the kinds until it has those that are refused on their own.
+func (s *search) split(kinds []kind) []stack.Refusal {
+	if len(kinds) == 0 || s.with(firsts(kinds)...) == nil {
 		return nil
 	}
-	if len(groups) == 1 {
-		return s.blame(groups[0])
+	if len(kinds) > 1 {
+		half := len(kinds) / 2
+		return append(s.split(kinds[:half]), s.split(kinds[half:])...)
 	}
-	half := len(groups) / 2
-	return append(s.split(groups[:half]), s.split(groups[half:])...)
+	var found []stack.Refusal
+	for _, group := range kinds[0] {
+		found = append(found, s.blame(group)...)
+	}
+	return found
 }
 
 // clash names the first group that is refused because of those before it.
@@ -283,4 +292,59 @@ func bySite(services []rendered) [][]rendered {
 		}
 	}
 	return slices.DeleteFunc(groups, func(g []rendered) bool { return len(g) == 0 })
+}
+
+// kind is groups that differ in names and ports alone: Caddy takes all or none.
+type kind [][]rendered
+
+func kinds(groups [][]rendered) []kind {
+	var out []kind
+	of := map[string]int{} // shape -> index into out
+	for _, group := range groups {
+		shape := shape(group)
+		i, ok := of[shape]
+		if !ok {
+			i = len(out)
+			of[shape] = i
+			out = append(out, nil)
+		}
+		out[i] = append(out[i], group)
+	}
+	return out
+}
+
+// firsts are the services that stand for their kinds.
+func firsts(kinds []kind) []rendered {
+	var out []rendered
+	for _, k := range kinds {
+		out = append(out, k[0]...)
+	}
+	return out
+}
+
+var (
+	plainHost    = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$`)
+	upstreamPort = regexp.MustCompile("\x00upstream:([1-9][0-9]{0,4})")
+)
+
+// shape is the group's Caddyfile with its hosts, its services and their ports
+// left open.
+func shape(group []rendered) string {
+	var names []string
+	for _, r := range group {
+		names = append(names, upstreamName(r.set.Service), "\x00upstream")
+		for _, site := range r.sites() {
+			if plainHost.MatchString(site) {
+				names = append(names, site, "\x00host")
+			}
+		}
+	}
+	text := strings.NewReplacer(names...).Replace(string(join(group)))
+	return upstreamPort.ReplaceAllStringFunc(text, func(match string) string {
+		name, port, _ := strings.Cut(match, ":")
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return match
+		}
+		return name
+	})
 }

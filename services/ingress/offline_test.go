@@ -171,6 +171,22 @@ func TestRefusalsOfSitesThatClash(t *testing.T) {
 	}
 }
 
+func TestRefusalsOfAlikeSites(t *testing.T) {
+	sets := sites(3)
+	for _, name := range []string{"c", "d", "e"} {
+		sets = append(sets, set(name+"/bad", "caddy: "+name+".example.org\ncaddy.reverse_proxy: {{upstreams 80}}\ncaddy.bogus: 1"))
+	}
+	// A port that no upstream can have makes a site a kind of its own.
+	sets = append(sets, set("p/bad", "caddy: p.example.org\ncaddy.reverse_proxy: {{upstreams 99999}}"))
+	var got []string
+	for _, r := range (Offline{}).Refusals(t.Context(), sets) {
+		got = append(got, string(r.Service.Stack)+" "+r.Label)
+	}
+	if want := "c caddy.bogus, d caddy.bogus, e caddy.bogus, p caddy.reverse_proxy"; strings.Join(got, ", ") != want {
+		t.Errorf("got %s\nwant %s", strings.Join(got, ", "), want)
+	}
+}
+
 func TestRefusalsStopWithTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

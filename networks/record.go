@@ -20,12 +20,12 @@ const (
 
 // Record is one DNS record.
 type Record struct {
-	Name    string     `yaml:"name"` // in full, without the last dot
-	Type    RecordType `yaml:"type"`
-	Content string     `yaml:"content"`
-	TTL     uint32     `yaml:"ttl,omitempty"`     // seconds, 0 is the provider's default
-	Proxied bool       `yaml:"proxied,omitempty"` // by the provider, if it can
-	Owner   string     `yaml:"owner,omitempty"`   // stack/service
+	Name    string     `yaml:"name" json:"name"` // in full, without the last dot
+	Type    RecordType `yaml:"type" json:"type"`
+	Content string     `yaml:"content" json:"content"`
+	TTL     uint32     `yaml:"ttl,omitempty" json:"ttl,omitempty"`         // seconds, 0 is the provider's default
+	Proxied bool       `yaml:"proxied,omitempty" json:"proxied,omitempty"` // by the provider, if it can
+	Owner   string     `yaml:"owner,omitempty" json:"owner,omitempty"`     // stack/service
 }
 
 // Compare orders records by name, type and content.
@@ -63,9 +63,9 @@ func Target(s string) (RecordType, string, error) {
 	return CNAME, host, nil
 }
 
-// canonical returns the record in one spelling, or what a zone file cannot hold
+// Canonical returns the record in one spelling, or what a zone file cannot hold
 // of it.
-func (r Record) canonical() (Record, error) {
+func (r Record) Canonical() (Record, error) {
 	r.Name = strings.ToLower(r.Name)
 	addr, addrErr := netip.ParseAddr(r.Content)
 	switch r.Type {

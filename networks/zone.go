@@ -13,11 +13,15 @@ import (
 
 // Zone is a DNS zone and what Skep wants in it.
 type Zone struct {
-	Name     string   `yaml:"name"` // in the cluster file
-	Domain   string   `yaml:"domain"`
-	Provider string   `yaml:"provider,omitempty"`
-	Private  bool     `yaml:"private,omitempty"` // answers inside only
-	Records  []Record `yaml:"records"`
+	Name     string `yaml:"name"` // in the cluster file
+	Domain   string `yaml:"domain"`
+	Provider string `yaml:"provider,omitempty"`
+	Private  bool   `yaml:"private,omitempty"` // answers inside only
+	// Target is what the names of routes point at, a host in full or an address,
+	// and Proxied whether through the provider's proxy; empty: nothing by itself.
+	Target  string   `yaml:"target,omitempty"`
+	Proxied bool     `yaml:"proxied,omitempty"`
+	Records []Record `yaml:"records"`
 }
 
 // zoneTTL is for records that leave it to the provider, in seconds.
@@ -71,7 +75,7 @@ func (z Zone) sets() ([][]Record, error) {
 	var problems []error
 	var records []Record
 	for _, r := range z.Records {
-		r, err := r.canonical()
+		r, err := r.Canonical()
 		switch {
 		case err != nil:
 			problems = append(problems, z.problem(r, "%w", err))

@@ -1,6 +1,6 @@
 // Package secrets holds secrets by reference: what a stack file may write in
-// place of a value, and which version of it a deployment was locked to. Values
-// themselves are never here.
+// place of a value, and which version of it a deployment was locked to. A
+// Source resolves references to values, which refuse to be printed.
 package secrets
 
 import (

@@ -105,6 +105,32 @@ func (t Template) Render(value func(Reference) (string, error)) (string, error) 
 	return b.String(), nil
 }
 
+// Fill puts values in the place of the references. The first error of value
+// ends it. The result is the caller's to wipe, as are the values.
+func (t Template) Fill(value func(Reference) (Value, error)) (Value, error) {
+	parts := make([][]byte, len(t.segments))
+	size := 0
+	for i, s := range t.segments {
+		parts[i] = []byte(s.text)
+		if s.isReference {
+			v, err := value(s.reference)
+			if err == nil {
+				parts[i], err = v.Bytes()
+			}
+			if err != nil {
+				return Value{}, fmt.Errorf("resolve %s: %w", s.reference, err)
+			}
+		}
+		size += len(parts[i])
+	}
+	// Sized at once: growing would leave copies behind.
+	out := make([]byte, 0, size)
+	for _, part := range parts {
+		out = append(out, part...)
+	}
+	return NewValue(out), nil
+}
+
 type templateParser struct {
 	source   string
 	at       int // next byte to read

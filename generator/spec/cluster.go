@@ -91,7 +91,10 @@ func (d *clusterConverter) convert(f clusterFile) *stack.Cluster {
 			c.Tunnel.Origin = "https://" + string(c.Ingress.Service.Stack) + "_" + string(c.Ingress.Service.Service)
 		}
 	}
-	c.Secrets = stack.SecretStore{Provider: or(f.Secrets.Provider, "onepassword-connect"), Host: f.Secrets.Host, Mode: or(f.Secrets.Mode, "versioned")}
+	c.Secrets = stack.SecretStore{
+		Provider: or(f.Secrets.Provider, "onepassword-connect"), Host: f.Secrets.Host, File: or(f.Secrets.File, "secrets.age"),
+		Mode: or(f.Secrets.Mode, "versioned"), Driver: or(f.Secrets.Driver, "skep"),
+	}
 	c.Defaults = d.defaults(f.Defaults)
 	return c
 }

@@ -78,8 +78,10 @@ type subnetsFile struct {
 
 type secretsFile struct {
 	Provider string `yaml:"provider" doc:"Kind of store." enum:"onepassword-connect,age,env" default:"onepassword-connect"`
-	Host     string `yaml:"host" doc:"URL of 1Password Connect." example:"http://op-connect-api:8080"`
-	Mode     string `yaml:"mode" doc:"How values reach the Swarm." enum:"versioned,driver" default:"versioned"`
+	Host     string `yaml:"host" doc:"URL of 1Password Connect; OP_CONNECT_HOST goes before it." example:"http://op-connect-api:8080"`
+	File     string `yaml:"file" doc:"File that age encrypted, relative to this file." default:"secrets.age"`
+	Mode     string `yaml:"mode" doc:"How values reach the Swarm: in secrets of one version each, or through a plugin that asks 1Password Connect when a task starts." enum:"versioned,driver" default:"versioned"`
+	Driver   string `yaml:"driver" doc:"Name of the plugin, in mode driver." default:"skep"`
 }
 
 type defaultsFile struct {

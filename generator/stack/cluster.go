@@ -131,7 +131,9 @@ type SharedNetwork struct {
 type SecretStore struct {
 	Provider string
 	Host     string
+	File     string // relative to the cluster file
 	Mode     string
+	Driver   string // of mode driver
 }
 
 // Defaults fill what a service leaves out.

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package secrets
+
+// NoCoreDumps does nothing where there are none.
+func NoCoreDumps() error { return nil }

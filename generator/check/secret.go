@@ -68,7 +68,7 @@ func (f *secretFinder) shaped(pos problem.Position, what, value, remedy string) 
 
 // named reports a value by its shape, or by the name that it has.
 func (f *secretFinder) named(pos problem.Position, what, name, value, remedy string) {
-	if f.shaped(pos, what, value, remedy) || secrets.HasReference(value) || !isSecretName(name) {
+	if f.shaped(pos, what, value, remedy) || secrets.HasReference(value) || !IsSecretName(name) {
 		return
 	}
 	switch judge(value, name, string(f.service.Ref.Service), string(f.service.Ref.Stack)) {

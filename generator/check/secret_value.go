@@ -14,8 +14,15 @@ var (
 	aboutSecret = regexp.MustCompile(`_(FILE|PATH|DIR|FOLDER|URL|URI|HOST|ENDPOINT|ISSUER|AUDIENCE|NAME|USER|USERNAME|ID|TYPE|HEADER|FIELD|PREFIX|PROVIDER|BACKEND|STORE|SOURCE|ALGORITHM|ALG|ENCRYPTION|POLICY|MODE|FORMAT|REGEX|LENGTH|SIZE|COUNT|LIMIT|AGE|TTL|LIFETIME|DURATION|TIMEOUT|INTERVAL|ENABLED|DISABLED|REQUIRED|EXPIR\w*)$`)
 )
 
-// isSecretName reports whether a variable is called like a secret.
-func isSecretName(name string) bool {
+// LooksSecret reports whether plaintext-secret would find a value, by its shape
+// or by the name that it has.
+func LooksSecret(name, value string) bool {
+	_, shaped := shapeOf(value)
+	return shaped || IsSecretName(name) && judge(value, name) != harmless
+}
+
+// IsSecretName reports whether a variable is called like a secret.
+func IsSecretName(name string) bool {
 	name = strings.Map(func(r rune) rune {
 		if r == '-' || r == '.' || r == ' ' {
 			return '_'

@@ -44,7 +44,7 @@ func TestSecretName(t *testing.T) {
 		"API_KEY", "SONARR__AUTH__APIKEY", "X-Api-Key", "PRIVATE_KEY", "AWS_SECRET_ACCESS_KEY", "APP_KEY", "CREDENTIALS", "SMTP_PASS", "REDIS_PWD", "TOKENS",
 		"api-token", "NEXTAUTH_SECRET", "PASSPHRASE",
 	} {
-		if !isSecretName(name) {
+		if !IsSecretName(name) {
 			t.Errorf("%s is not seen", name)
 		}
 	}
@@ -52,7 +52,7 @@ func TestSecretName(t *testing.T) {
 		"PASSWORD_FILE", "FILE__PASSWORD", "PASSWORD__FILE", "TOKEN_URL", "TOKENIZER", "TOKEN_TTL", "ACCESS_TOKEN_EXPIRE", "SECRET_NAME", "AWS_ACCESS_KEY_ID",
 		"API_KEY_HEADER", "PASSWORD_MIN_LENGTH", "PUBLIC_KEY", "MONKEY", "PASSENGER", "COMPASS", "KEYBOARD", "POSTGRES_USER", "PATH", "SECRETS_DIR",
 	} {
-		if isSecretName(name) {
+		if IsSecretName(name) {
 			t.Errorf("%s is none", name)
 		}
 	}

@@ -27,7 +27,7 @@ generate: ## Compile stacks/ into build/ (OUT=folder)
 	go run ./cmd/skep generate -o $(OUT)
 
 test: ## Run every test; installs Docker and the like where they are missing
-	.demo/install.sh
+	.demo/install.sh test
 	go test $(RACE) -timeout 20m $(TESTFLAGS) ./...
 
 cover: ## Print the test coverage of each package
@@ -36,7 +36,7 @@ cover: ## Print the test coverage of each package
 fuzz: ## Run every fuzz target for FUZZTIME=50000x
 	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | \
 	while IFS=: read -r file target; do \
-		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" || exit 1; \
+		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$(dirname "$$file")" || exit 1; \
 	done
 
 bench: ## Run the benchmarks

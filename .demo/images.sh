@@ -10,7 +10,7 @@ root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
 
-for name in skep-ingress skep-dockerproxy whoami; do
+for name in skep-ingress skep-dockerproxy skep-dns whoami; do
   rm -rf "${root:?}"/*
   mkdir -m 1777 "$root/tmp"
   if grep -q '^COPY .*/ca-certificates.crt ' "cmd/$name/Dockerfile"; then

@@ -1,9 +1,13 @@
 #!/bin/sh
-# Makes sure that docker, dockerd and curl are there. As root on Debian or Ubuntu it installs what is missing, and
-# nothing else; elsewhere it says what to install. A Docker that answers needs no dockerd of this machine.
+# Makes sure that docker, dockerd and curl are there; with the argument "test" also the servers that tests compare with
+# and talk to. As root on Debian or Ubuntu it installs what is missing, and nothing else; elsewhere it says what to
+# install. A Docker that answers needs no dockerd of this machine.
 set -eu
 
 have() { command -v "$1" >/dev/null 2>&1; }
+
+servers=
+[ "${1:-}" != test ] || servers='dig dnsmasq haproxy knotd named'
 
 missing() {
 	have curl || echo curl
@@ -13,6 +17,9 @@ missing() {
 			have "$tool" || echo "$tool"
 		done
 	fi
+	for server in $servers; do
+		have "$server" || echo "$server"
+	done
 }
 
 wanted=$(missing)
@@ -22,7 +29,7 @@ wanted=$(echo $wanted)
 
 if [ "$(id -u)" != 0 ] || ! have apt-get; then
 	echo "Missing: $wanted. Install Docker Engine (https://docs.docker.com/engine/install/), iptables, iproute2, util-linux and curl," >&2
-	echo "or run this as root on Debian or Ubuntu." >&2
+	echo "for tests also haproxy, knot, bind9, bind9-dnsutils and dnsmasq-base, or run this as root on Debian or Ubuntu." >&2
 	exit 1
 fi
 
@@ -34,9 +41,20 @@ for tool in $wanted; do
 	docker | dockerd) packages="$packages docker.io" ;;
 	ip) packages="$packages iproute2" ;;
 	unshare) packages="$packages util-linux" ;;
+	knotd) packages="$packages knot" ;;
+	named) packages="$packages bind9" ;;
+	dig) packages="$packages bind9-dnsutils" ;;
+	dnsmasq) packages="$packages dnsmasq-base" ;;
 	*) packages="$packages $tool" ;;
 	esac
 done
+# Tests start servers of their own: those of the packages stay off.
+policy=/usr/sbin/policy-rc.d
+if [ -n "$servers" ] && [ ! -e $policy ]; then
+	trap 'rm -f $policy' EXIT
+	printf '#!/bin/sh\ncase $1 in docker | containerd) exit 0 ;; esac\nexit 101\n' >$policy
+	chmod 755 $policy
+fi
 apt-get update >&2
 # shellcheck disable=SC2086 # words
 apt-get install -y --no-install-recommends $packages >&2

@@ -12,7 +12,10 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
+	"sync"
 	"syscall"
+	"text/tabwriter"
 	"time"
 
 	"skep/services/dockerproxy"
@@ -24,30 +27,11 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-const usage = `Passes a part of the Docker API on, and refuses the rest.
-
-Usage: skep-dockerproxy [-healthcheck]
-
-  CONTAINERS=1 NETWORKS=1 ...  open GET and HEAD of /containers, /networks, ...
-                               (EVENTS, PING and VERSION are open unless 0)
-  LOGS=1                       opens the logs of what is open
-  POST=1                       opens POST, PUT and DELETE of what is open
-  ALLOW="POST /services/{id}/update, ..."  opens single endpoints
-  LISTEN=:2375                 address to listen on
-  SOCKET_PATH=/var/run/docker.sock
-
-Example: SERVICES=1 TASKS=1 skep-dockerproxy
-
-`
-
-func run(ctx context.Context, args []string, _ io.Reader, _, stderr io.Writer) int {
+func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("skep-dockerproxy", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(stderr, usage)
-		flags.PrintDefaults()
-	}
-	check := flags.Bool("healthcheck", false, "ask the running proxy for /_ping, and exit")
+	flags.Usage = func() { usage(stderr, flags) }
+	check := flags.Bool("healthcheck", false, "ask the running proxy whether it is well, and exit")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -58,35 +42,85 @@ func run(ctx context.Context, args []string, _ io.Reader, _, stderr io.Writer) i
 		return 2
 	}
 
-	serve := serve
-	if *check {
-		serve = healthcheck
+	settings, err := dockerproxy.FromEnv(os.LookupEnv)
+	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: settings.LogLevel}))
+	switch {
+	case err != nil:
+		err = fmt.Errorf("read the environment: %w", err)
+	case *check:
+		err = healthcheck(ctx, settings)
+	default:
+		err = serve(ctx, settings, stdout, log)
 	}
-	log := slog.New(slog.NewJSONHandler(stderr, nil))
-	if err := serve(ctx, log); err != nil {
+	if err != nil {
 		log.Error("stopped", "error", err)
 		return 1
 	}
 	return 0
 }
 
-func serve(ctx context.Context, log *slog.Logger) error {
-	policy, err := dockerproxy.FromEnv(os.LookupEnv)
-	if err != nil {
-		return fmt.Errorf("read the policy: %w", err)
+func usage(w io.Writer, flags *flag.FlagSet) {
+	fmt.Fprint(w, "Passes a part of the Docker API on, and refuses the rest.\n\nUsage: skep-dockerproxy [-healthcheck]\n")
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var group dockerproxy.Group
+	for _, v := range dockerproxy.Variables {
+		if v.Group != group {
+			group = v.Group
+			fmt.Fprintf(table, "\n%s:\n", group)
+		}
+		fmt.Fprintf(table, "  %s=%s\t%s\n", v.Name, v.Default, strings.ReplaceAll(v.Doc, "`", ""))
 	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", setting("LISTEN", ":2375"))
+	table.Flush()
+	fmt.Fprint(w, "\nExample: SERVICES=1 TASKS=1 skep-dockerproxy\n\n")
+	flags.PrintDefaults()
+}
+
+func serve(ctx context.Context, settings dockerproxy.Settings, stdout io.Writer, log *slog.Logger) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, settings.Network, settings.Listen)
 	if err != nil {
 		return err
 	}
-	socket := setting("SOCKET_PATH", "/var/run/docker.sock")
-	log.Info("listening", "address", l.Addr().String(), "socket", socket)
-	return dockerproxy.Serve(ctx, l, dockerproxy.New(policy, socket, log))
+	proxy := dockerproxy.New(settings, log)
+	log.Info("listening", "address", l.Addr().String(), "socket", settings.Socket)
+	if settings.Learn {
+		log.Warn("LEARN=1: every request of the Docker API passes")
+		defer func() {
+			for _, line := range proxy.Learned() {
+				fmt.Fprintln(stdout, line)
+			}
+		}()
+	}
+	if settings.MetricsListen == "" {
+		return dockerproxy.Serve(ctx, l, proxy)
+	}
+	status, err := (&net.ListenConfig{}).Listen(ctx, settings.Network, settings.MetricsListen)
+	if err != nil {
+		l.Close()
+		return err
+	}
+	return both(ctx,
+		func(ctx context.Context) error { return dockerproxy.Serve(ctx, l, proxy) },
+		func(ctx context.Context) error { return dockerproxy.Serve(ctx, status, proxy.Status()) })
 }
 
-// healthcheck accepts a refusal: PING=0 closes /_ping, and the proxy is well.
-func healthcheck(ctx context.Context, _ *slog.Logger) error {
-	host, port, err := net.SplitHostPort(setting("LISTEN", ":2375"))
+// both runs two servers until the first ends.
+func both(ctx context.Context, servers ...func(context.Context) error) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var wg sync.WaitGroup
+	problems := make([]error, len(servers))
+	for i, serve := range servers {
+		wg.Go(func() {
+			defer stop()
+			problems[i] = serve(ctx)
+		})
+	}
+	wg.Wait()
+	return errors.Join(problems...)
+}
+
+func healthcheck(ctx context.Context, settings dockerproxy.Settings) error {
+	host, port, err := net.SplitHostPort(settings.Listen)
 	if err != nil {
 		return fmt.Errorf("read LISTEN: %w", err)
 	}
@@ -95,7 +129,7 @@ func healthcheck(ctx context.Context, _ *slog.Logger) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/_ping", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/healthz", nil)
 	if err != nil {
 		return err
 	}
@@ -104,15 +138,8 @@ func healthcheck(ctx context.Context, _ *slog.Logger) error {
 		return err
 	}
 	defer response.Body.Close()
-	if response.StatusCode >= http.StatusInternalServerError {
-		return fmt.Errorf("/_ping answers %s", response.Status)
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("/healthz answers %s", response.Status)
 	}
 	return nil
-}
-
-func setting(name, otherwise string) string {
-	if value := os.Getenv(name); value != "" {
-		return value
-	}
-	return otherwise
 }

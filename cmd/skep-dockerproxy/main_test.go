@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -23,18 +24,16 @@ func TestRun(t *testing.T) {
 	go server.Serve(daemon)
 	defer server.Close()
 
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	free.Close()
+	address, metrics := freeAddress(t), freeAddress(t)
 	t.Setenv("LISTEN", address)
+	t.Setenv("METRICS_LISTEN", metrics)
 	t.Setenv("SOCKET_PATH", socket)
+	t.Setenv("LEARN", "1")
 
 	ctx, stop := context.WithCancel(t.Context())
 	code := make(chan int, 1)
-	go func() { code <- run(ctx, nil, nil, t.Output(), t.Output()) }()
+	var stdout bytes.Buffer
+	go func() { code <- run(ctx, nil, nil, &stdout, t.Output()) }()
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		var stderr bytes.Buffer
 		if run(t.Context(), []string{"-healthcheck"}, nil, nil, &stderr) == 0 {
@@ -44,19 +43,50 @@ func TestRun(t *testing.T) {
 			t.Fatalf("not healthy: %s", stderr.String())
 		}
 	}
+	get(t, "http://"+address+"/info")
+	if body := get(t, "http://"+metrics+"/metrics"); !strings.Contains(body, `{section="info",outcome="passed"} 1`) {
+		t.Errorf("got metrics %s", body)
+	}
 	stop()
 	if got := <-code; got != 0 {
 		t.Errorf("got exit code %d, want 0", got)
+	}
+	if want := "INFO=1\nEVENTS=0\nPING=0\nVERSION=0\n"; stdout.String() != want {
+		t.Errorf("learned %q, want %q", stdout.String(), want)
 	}
 	if got := run(t.Context(), []string{"-healthcheck"}, nil, nil, t.Output()); got != 1 {
 		t.Errorf("a stopped proxy: got exit code %d, want 1", got)
 	}
 }
 
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	response, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
 func TestUsage(t *testing.T) {
 	for args, want := range map[string]int{"-h": 0, "-nope": 2, "word": 2} {
 		var stderr bytes.Buffer
-		if got := run(t.Context(), []string{args}, nil, nil, &stderr); got != want || !strings.Contains(stderr.String(), "CONTAINERS=1") {
+		if got := run(t.Context(), []string{args}, nil, nil, &stderr); got != want || !strings.Contains(stderr.String(), "CONTAINERS=0") {
 			t.Errorf("%s: got %d and %q, want %d and the usage", args, got, stderr.String(), want)
 		}
 	}

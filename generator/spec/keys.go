@@ -126,7 +126,7 @@ func (maintenance) shorthand(v any) any {
 }
 
 type dockerAPI struct {
-	Read  stringList `yaml:"read" doc:"Sections that may be read." example:"[containers, events]"`
+	Read  stringList `yaml:"read" doc:"Sections that may be read. env_values, label_values, config_data and join_tokens show values that are hidden in answers otherwise." example:"[containers, events]"`
 	Write stringList `yaml:"write" doc:"Endpoints that may be written, each by name." example:"[\"POST /services/{id}/update\"]"`
 }
 

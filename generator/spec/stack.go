@@ -347,10 +347,12 @@ func (c *converter) strayReferences(path ...string) {
 }
 
 // DockerSections are the parts of the Docker API that x-docker-api may name,
-// as docker-socket-proxy's variables do.
+// as docker-socket-proxy's variables do, and those that skep-dockerproxy keeps
+// apart from them.
 var DockerSections = []string{
-	"auth", "build", "commit", "configs", "containers", "distribution", "events", "exec", "grpc", "images", "info",
-	"logs", "networks", "nodes", "ping", "plugins", "secrets", "services", "session", "swarm", "system", "tasks", "version", "volumes",
+	"archive", "attach", "auth", "build", "commit", "config_data", "configs", "containers", "distribution", "env_values", "events", "exec", "export", "grpc",
+	"images", "info", "join_tokens", "label_values", "logs", "networks", "nodes", "ping", "plugins", "secrets", "services", "session", "swarm", "system",
+	"tasks", "version", "volumes",
 }
 
 var endpoint = regexp.MustCompile(`^(POST|PUT|DELETE|PATCH) /[a-z{}/_-]+$`)

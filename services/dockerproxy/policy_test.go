@@ -23,13 +23,18 @@ func env(lines ...string) func(string) (string, bool) {
 	}
 }
 
-func policy(t testing.TB, lines ...string) Policy {
+func settings(t testing.TB, lines ...string) Settings {
 	t.Helper()
-	p, err := FromEnv(env(lines...))
+	s, err := FromEnv(env(lines...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p
+	return s
+}
+
+func policy(t testing.TB, lines ...string) Policy {
+	t.Helper()
+	return settings(t, lines...).Policy
 }
 
 func TestAllows(t *testing.T) {
@@ -52,22 +57,46 @@ func TestAllows(t *testing.T) {
 				"GET /containers/a/b/archive", "GET /containers/a/b/json", "GET /containers", "GET /secrets", "GET /exec/1/json", "GET /images/json"}},
 		{"containers and writes", []string{"CONTAINERS=1", "POST=1"},
 			[]string{"POST /containers/create", "POST /containers/web/start", "DELETE /containers/web"},
-			[]string{"POST /containers/web/exec", "POST /containers/web/attach", "PUT /containers/web/archive", "POST /containers/a/b/exec", "GET /containers/web/logs", "POST /networks/create", "PATCH /containers/web", "CONNECT /containers/json"}},
+			[]string{"POST /containers/web/exec", "POST /containers/web/attach", "PUT /containers/web/archive", "POST /containers/a/b/exec", "GET /containers/web/logs", "POST /networks/create", "PATCH /containers/web", "CONNECT /containers/json", "POST /containers/web", "POST /containers/web/unheard-of"}},
 		{"logs", []string{"CONTAINERS=1", "SERVICES=1", "LOGS=1"},
 			[]string{"GET /containers/web/logs?follow=1", "GET /services/web/logs"},
 			[]string{"GET /tasks/web/logs", "GET /containers/web/export"}},
 		{"a service's logs without LOGS", []string{"SERVICES=1", "TASKS=1"},
 			[]string{"GET /services", "GET /services/web", "GET /tasks?filters=%7B%22service%22%3A%5B%22x%22%5D%7D"},
 			[]string{"GET /services/web/logs", "GET /tasks/1/logs"}},
+		{"parts alone", []string{"ARCHIVE=1", "ATTACH=1", "EXPORT=1", "LOGS=1", "POST=1"},
+			nil,
+			[]string{"GET /containers/web/archive", "GET /containers/web/export", "POST /containers/web/attach", "GET /containers/web/logs", "GET /images/web/get", "POST /containers/web/exec"}},
+		{"files", []string{"CONTAINERS=1", "IMAGES=1", "ARCHIVE=1", "EXPORT=1"},
+			[]string{"GET /containers/web/archive?path=/etc", "HEAD /containers/web/archive", "GET /containers/web/export", "GET /images/get?names=a", "GET /images/ghcr.io/a/b:1/get"},
+			[]string{"PUT /containers/web/archive", "POST /containers/web/copy", "GET /containers/web/logs", "GET /containers/web/attach/ws"}},
+		{"processes", []string{"CONTAINERS=1", "EXEC=1", "POST=1"},
+			[]string{"POST /containers/web/exec", "POST /exec/1/start", "POST /exec/1/resize", "GET /exec/1/json"},
+			[]string{"POST /containers/web/attach", "GET /containers/web/attach/ws"}},
+		{"attachment", []string{"CONTAINERS=1", "ATTACH=1"},
+			[]string{"GET /containers/web/attach/ws"},
+			[]string{"POST /containers/web/attach", "POST /containers/web/exec"}},
+		{"stopping and starting", []string{"POST=1", "ALLOW_START=1"},
+			[]string{"POST /containers/web/start"},
+			[]string{"POST /containers/web/stop", "POST /containers/web/restart", "POST /containers/web/startle", "GET /containers/json"}},
+		{"restarting", []string{"POST=1", "ALLOW_RESTARTS=1"},
+			[]string{"POST /containers/web/stop", "POST /containers/web/restart", "POST /containers/web/kill"},
+			[]string{"POST /containers/web/start"}},
+		{"restarting without POST", []string{"ALLOW_RESTARTS=1", "ALLOW_START=1", "ALLOW_STOP=1"},
+			nil,
+			[]string{"POST /containers/web/stop", "POST /containers/web/restart", "POST /containers/web/kill", "POST /containers/web/start"}},
 		{"names with slashes", []string{"IMAGES=1", "DISTRIBUTION=1"},
 			[]string{"GET /images/json", "GET /images/ghcr.io/org/app:1.2@sha256:00ff/json", "GET /images/app%3A1/json", "GET /distribution/ghcr.io/org/app/json"},
-			[]string{"GET /images/a%2Fb/json"}},
-		{"single endpoints", []string{"SERVICES=1", "ALLOW=POST /services/{id}/update, DELETE /containers/{id},GET /nodes"},
+			[]string{"GET /images/a%2Fb/json", "GET /images/a/b/get", "GET /images/a/b"}},
+		{"single endpoints", []string{"SERVICES=1", "ALLOW=POST /services/{id}/update, DELETE /containers/{id},\nGET /nodes\n"},
 			[]string{"POST /services/web/update?version=3", "POST /v1.41/services/web/update", "DELETE /containers/web", "GET /services", "GET /nodes"},
-			[]string{"POST /services/create", "POST /services/web", "POST /services/web/update/x", "PUT /services/web/update", "DELETE /services/web", "POST /services/create/update", "GET /containers/json", "GET /nodes/1", "HEAD /nodes"}},
-		{"a wildcard is no way into a container", []string{"ALLOW=POST /containers/{id}/{action}"},
-			[]string{"POST /containers/web/restart"},
-			[]string{"POST /containers/web/exec", "POST /containers/web/attach"}},
+			[]string{"POST /services/create", "POST /services/web", "POST /services/web/update/x", "PUT /services/web/update", "DELETE /services/web", "GET /containers/json", "GET /nodes/1"}},
+		{"a single object", []string{"ALLOW=POST /services/web/update, POST /images/ghcr.io/org/app/tag"},
+			[]string{"POST /services/web/update", "POST /images/ghcr.io/org/app/tag"},
+			[]string{"POST /services/web2/update", "POST /services/we/update", "POST /images/org/app/tag", "POST /images/tag"}},
+		{"a part by its name", []string{"ALLOW=POST /containers/{id}/exec, GET /tasks/{id}/logs, GET /images/{name}/get"},
+			[]string{"POST /containers/web/exec", "GET /tasks/web/logs", "GET /images/a/b/get"},
+			[]string{"POST /exec/web/start", "GET /services/web/logs", "POST /containers/web/attach"}},
 		{"a spelling that could be another path", []string{"CONTAINERS=1", "INFO=1"},
 			[]string{"GET /%69nfo"},
 			[]string{"GET //containers/json", "GET /containers//json", "GET /containers/json/", "GET /containers/./json", "GET /containers/x/../json", "GET /containers/%2e%2e/secrets",
@@ -96,9 +125,10 @@ func TestAllows(t *testing.T) {
 
 func TestFromEnvRefuses(t *testing.T) {
 	for _, line := range []string{
-		"CONTAINERS=true", "POST=yes", "LOGS= 1", "ALLOW=/services", "ALLOW=POST services", "ALLOW=PATCH /services/{id}",
-		"ALLOW=POST /services//update", "ALLOW=POST /{any}/x", "ALLOW=POST /service/{id}/update", "ALLOW=POST /services/../x", "ALLOW=POST /services/{}/update",
-		"ALLOW=POST /containers/{id}/exec", "ALLOW=GET /containers/{id}/archive", "ALLOW=GET /containers/{id}/logs",
+		"CONTAINERS=true", "POST=yes", "LOGS= 1", "ENV_VALUES=on", "DISABLE_IPV6=2", "LOG_LEVEL=loud", "LEARN=yes",
+		"ALLOW=/services", "ALLOW=POST services", "ALLOW=PATCH /services/{id}", "ALLOW=HEAD /services", "ALLOW=POST /services//update", "ALLOW=POST /{any}/x",
+		"ALLOW=POST /service/{id}/update", "ALLOW=POST /services/../x", "ALLOW=POST /services/{}/update", "ALLOW=POST /containers/{id}/{action}", "ALLOW=GET /images/a/{x}/json", "ALLOW=POST /services/{id}/*",
+		"SELECTOR==x", "SELECTOR=a=", "SELECTOR=a=1,a=2", "SELECTOR=a=1,", "SELECTOR=name=web",
 	} {
 		if _, err := FromEnv(env(line)); err == nil {
 			t.Errorf("%s: no error", line)
@@ -132,6 +162,7 @@ func FuzzPolicy(f *testing.F) {
 		policy(f, "CONTAINERS=1", "IMAGES=1"),
 		policy(f, "CONTAINERS=1", "POST=1", "LOGS=1"),
 		policy(f, "ALLOW=POST /services/{id}/update"),
+		policy(f, "CONTAINERS=1", "EXEC=1", "ARCHIVE=1", "POST=1", "ALLOW_STOP=1"),
 	}
 	f.Fuzz(func(t *testing.T, method, uri string) {
 		for _, p := range policies {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,15 +26,32 @@ type daemon struct {
 
 func startDaemon(t *testing.T) *daemon {
 	t.Helper()
-	d := &daemon{socket: filepath.Join(t.TempDir(), "docker.sock"), next: make(chan struct{})}
-	l, err := net.Listen("unix", d.socket)
+	d := &daemon{next: make(chan struct{})}
+	d.socket = startHandler(t, d)
+	return d
+}
+
+// startHandler answers at a socket until the test ends.
+func startHandler(t testing.TB, h http.Handler) (socket string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "skep-engine-") // not t.TempDir: a socket's path is short
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: d}
-	go server.Serve(l)
-	t.Cleanup(func() { server.Close() })
-	return d
+	socket = filepath.Join(dir, "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: h, DisableGeneralOptionsHandler: true}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	t.Cleanup(func() {
+		server.Close()
+		<-done
+		os.RemoveAll(dir)
+	})
+	return socket
 }
 
 func (d *daemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -53,7 +71,7 @@ func (d *daemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve runs the proxy until the test ends, and returns its address.
-func serve(t *testing.T, socket string, log io.Writer, lines ...string) string {
+func serve(t testing.TB, socket string, log io.Writer, lines ...string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -61,7 +79,9 @@ func serve(t *testing.T, socket string, log io.Writer, lines ...string) string {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	handler := New(policy(t, lines...), socket, slog.New(slog.NewJSONHandler(log, nil)))
+	s := settings(t, lines...)
+	s.Socket = socket
+	handler := New(s, slog.New(slog.NewJSONHandler(log, nil)))
 	go func() { done <- Serve(ctx, l, handler) }()
 	t.Cleanup(func() {
 		stop()
@@ -95,7 +115,7 @@ func raw(t *testing.T, address, request string) (int, string) {
 }
 
 func TestProxy(t *testing.T) {
-	address := serve(t, startDaemon(t).socket, t.Output(), "CONTAINERS=1", "ALLOW=POST /services/{id}/update")
+	address := serve(t, startDaemon(t).socket, t.Output(), "CONTAINERS=1", "ENV_VALUES=1", "LABEL_VALUES=1", "CONFIG_DATA=1", "JOIN_TOKENS=1", "ALLOW=POST /services/{id}/update")
 	tests := []struct {
 		request string
 		status  int
@@ -106,17 +126,17 @@ func TestProxy(t *testing.T) {
 		{"GET /containers/json HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody", 403, "no body"},
 		{"GET /containers/json HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 403, "no body"},
 		{"POST /services/web/update?version=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 200, `POST /services/web/update version=1 host=docker forwarded="" body="{}"`},
-		{"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 403, "POST is not open"},
-		{"GET /secrets HTTP/1.1\r\nHost: x\r\n\r\n", 403, "refused by the Docker API proxy: /secrets is not open"},
+		{"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 403, "needs POST=1"},
+		{"GET /secrets HTTP/1.1\r\nHost: x\r\n\r\n", 403, `{"message":"refused by the Docker API proxy: GET /secrets needs SECRETS=1"}`},
 		{"GET /containers/../secrets HTTP/1.1\r\nHost: x\r\n\r\n", 403, "dot segment"},
 		{"GET /containers/..%2fsecrets HTTP/1.1\r\nHost: x\r\n\r\n", 403, "encoded slash"},
 		{"GET //containers/json HTTP/1.1\r\nHost: x\r\n\r\n", 403, "empty segment"},
 		{"GET http://docker/containers/json HTTP/1.1\r\nHost: x\r\n\r\n", 403, "no path"},
 		{"CONNECT docker:80 HTTP/1.1\r\nHost: x\r\n\r\n", 403, "no path"},
-		{"CONNECT /containers/json HTTP/1.1\r\nHost: x\r\n\r\n", 403, "no path"},
+		{"CONNECT /containers/json HTTP/1.1\r\nHost: x\r\n\r\n", 403, "not part of the Docker API"},
 		{"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 403, "no path"},
-		{"GET /containers/json HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", 403, "cannot be upgraded"},
-		{"GET /containers/json HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\n\r\n", 403, "cannot be upgraded"},
+		{"GET /containers/json HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", 403, "does not upgrade"},
+		{"GET /containers/json HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\n\r\n", 403, "does not upgrade"},
 	}
 	for _, test := range tests {
 		status, body := raw(t, address, test.request)
@@ -153,7 +173,8 @@ func TestServeEndsStreams(t *testing.T) {
 
 func TestRefusalsAreLogged(t *testing.T) {
 	var log bytes.Buffer
-	handler := New(policy(t), "/nowhere", slog.New(slog.NewJSONHandler(&log, nil)))
+	s := settings(t, "SOCKET_PATH=/nowhere")
+	handler := New(s, slog.New(slog.NewJSONHandler(&log, nil)))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -176,7 +197,18 @@ func TestRefusalsAreLogged(t *testing.T) {
 	if err := json.Unmarshal([]byte(first), &entry); err != nil {
 		t.Fatal(err)
 	}
-	if entry["msg"] != "refused" || entry["method"] != "DELETE" || entry["uri"] != "/nodes/x" || !strings.Contains(entry["reason"], "/nodes is not open") {
+	if entry["msg"] != "refused" || entry["method"] != "DELETE" || entry["uri"] != "/nodes/x" || !strings.Contains(entry["reason"], "DELETE /nodes/{id} needs NODES=1, POST=1") {
 		t.Errorf("got %v", entry)
 	}
+}
+
+// status reads an answer up to its status.
+func status(t testing.TB, c net.Conn, method string) int {
+	t.Helper()
+	response, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	return response.StatusCode
 }

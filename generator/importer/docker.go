@@ -68,7 +68,11 @@ func (im *importer) dockerProxy(proxy *service) {
 			doubtful = append(doubtful, s.name)
 			continue
 		}
-		im.giveDockerAPI(s, sections, writes)
+		im.giveDockerAPI(s, sectionsOf(s, sections), writes)
+		if _, known := hidden[imageName(text(s.def.get("image")))]; !known && shows(sections) {
+			im.note(im.at(s), s.name, "x-docker-api", "values of variables, and of labels that look like secrets, are hidden from it now",
+				"add env_values or label_values to x-docker-api if it needs them")
+		}
 		im.renameHost(s, names)
 		im.renameInFiles(s, names)
 		im.lift(im.at(proxy), s.name, "docker proxy "+proxy.name, "x-docker-api")
@@ -78,6 +82,11 @@ func (im *importer) dockerProxy(proxy *service) {
 		return
 	}
 	proxy.gone = true
+}
+
+// shows reports whether the sections hold objects with variables and labels.
+func shows(sections []string) bool {
+	return slices.ContainsFunc([]string{"containers", "services", "tasks"}, func(s string) bool { return slices.Contains(sections, s) })
 }
 
 func serviceNames(list []*service) []string {

@@ -13,6 +13,22 @@ var readers = map[string][]string{
 	"diun":               {"containers", "events", "images", "services"},
 }
 
+// hidden are the values that images read in what they are given, and that a
+// docker proxy hides unless they are asked for.
+var hidden = map[string][]string{
+	"autokuma":           {"label_values"}, // logins of monitors
+	"caddy-docker-proxy": {"config_data", "label_values"},
+	"homepage":           {"label_values"}, // keys of widgets
+}
+
+// sectionsOf completes what a service may read with the values that its image
+// looks for.
+func sectionsOf(s *service, sections []string) []string {
+	out := slices.Concat(sections, hidden[imageName(text(s.def.get("image")))])
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // sockets looks at services that mount the Docker socket themselves.
 func (im *importer) sockets() {
 	for _, s := range im.live() {
@@ -32,7 +48,7 @@ func (im *importer) sockets() {
 					"write x-docker-api with the sections that it reads ([containers, events]), and remove the mount of "+target)
 				continue
 			}
-			s.def.set("x-docker-api", list(sections))
+			s.def.set("x-docker-api", list(sectionsOf(s, sections)))
 			s.def.setOrDelete("volumes", slices.Delete(slices.Clone(mounts), i, i+1))
 			im.lift(at, s.name, "mount of "+source, "x-docker-api")
 			break

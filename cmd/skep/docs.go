@@ -65,7 +65,7 @@ func referencePages(app *cli.App) ([]referencePage, error) {
 		return nil, err
 	}
 	return []referencePage{
-		{"checks.md", []byte(checksReference(check.Rules(), check.Waivable()))},
+		{"checks.md", []byte(checksReference(rules(), check.Waivable()))},
 		{"cli.md", []byte(cliReference(app))},
 		{"keys.md", []byte(spec.KeysReference())},
 		{"stack.schema.json", append(stackSchema, '\n')},
@@ -164,7 +164,7 @@ func writeFlags(out *strings.Builder, title string, flags []cli.Flag) {
 func checksReference(rules []problem.Rule, waivable []string) string {
 	var out strings.Builder
 	out.WriteString("# Checks\n\n" + generated +
-		"What `skep check` looks for. Errors keep a bundle from being written, warnings do not. `x-waive: {rule: reason}` on\n" +
+		"What `skep check` looks for, and why `skep import` refuses a file. Errors keep a bundle from being written, warnings do not. `x-waive: {rule: reason}` on\n" +
 		"a service or a stack silences a rule that can be waived.\n\n| rule | severity | finds | can be waived |\n|---|---|---|---|\n")
 	for _, r := range rules {
 		waive := ""

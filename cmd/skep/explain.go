@@ -13,6 +13,7 @@ import (
 
 	"skep/generator/bundle"
 	"skep/generator/check"
+	"skep/generator/importer"
 	"skep/generator/problem"
 	"skep/generator/stack"
 	"skep/generator/trace"
@@ -29,7 +30,7 @@ func (p *program) explain() *cli.Command {
 			"Examples:\n   skep explain\n   skep explain unpinned-image\n   skep explain build/whoami.yaml:6\n   skep explain whoami/whoami",
 		Flags: []cli.Flag{outFlag(), jsonFlag()},
 		BashComplete: func(c *cli.Context) {
-			for _, r := range check.Rules() {
+			for _, r := range rules() {
 				fmt.Fprintln(c.App.Writer, r.ID)
 			}
 		},
@@ -41,12 +42,26 @@ func (p *program) explain() *cli.Command {
 			if arg == "" {
 				return p.listRules(c)
 			}
-			if rule, ok := check.Rule(arg); ok {
+			if rule, ok := ruleOf(arg); ok {
 				return p.explainRule(c, rule)
 			}
 			return p.explainOutput(c, arg)
 		},
 	}
+}
+
+// rules are all that a person may be told of, by id.
+func rules() []problem.Rule {
+	return slices.SortedFunc(slices.Values(append(check.Rules(), importer.Rules()...)), func(a, b problem.Rule) int { return strings.Compare(a.ID, b.ID) })
+}
+
+func ruleOf(id string) (problem.Rule, bool) {
+	all := rules()
+	i := slices.IndexFunc(all, func(r problem.Rule) bool { return r.ID == id })
+	if i < 0 {
+		return problem.Rule{}, false
+	}
+	return all[i], true
 }
 
 type ruleReport struct {
@@ -62,7 +77,7 @@ func ruleReportOf(r problem.Rule) ruleReport {
 }
 
 func (p *program) listRules(c *cli.Context) error {
-	rules := check.Rules()
+	rules := rules()
 	if c.Bool("json") {
 		out := make([]ruleReport, len(rules))
 		for i, r := range rules {

@@ -204,12 +204,17 @@ func lockChanges(old, now stack.ImageLock) []imageChange {
 	return changes
 }
 
-// writeLock replaces the file at once.
+// writeLock writes images.lock.
 func writeLock(path string, lock stack.ImageLock) error {
 	content, err := spec.MarshalImages(lock)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
+	return replaceFile(path, content)
+}
+
+// replaceFile replaces a file at once.
+func replaceFile(path string, content []byte) error {
 	staged := path + ".skep-new"
 	if err := os.WriteFile(staged, content, 0o644); err != nil {
 		return err

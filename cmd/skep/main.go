@@ -27,6 +27,7 @@ const (
 	exitFailed   = 1
 	exitUsage    = 2
 	exitProblems = 3 // the checks found errors
+	exitPending  = 4 // plan --detailed-exitcode: there are changes
 )
 
 func main() {
@@ -80,13 +81,14 @@ func (p *program) app() *cli.App {
 			"skep checks the project, writes the bundle that `docker stack deploy` takes, and says where\n" +
 			"each line of it comes from.\n\n" +
 			"Examples:\n   skep init --yes\n   skep check\n   skep generate\n   skep explain build/whoami.yaml:12\n\n" +
-			"Exit codes: 0 done, 1 failed, 2 usage, 3 the checks found errors.",
+			"Exit codes: 0 done, 1 failed, 2 usage, 3 the checks found errors, 4 changes are pending (plan --detailed-exitcode).",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "C", Usage: "project `FOLDER` (default: the working directory, then ./stacks)"},
 			&cli.StringSliceFlag{Name: "profile", Usage: "activate a Compose `PROFILE` beside the cluster file's; may be repeated"},
 		},
 		Commands: []*cli.Command{
-			p.init(), p.new(), p.check(), p.generate(), p.diff(), p.explain(), p.graph(), p.render(), p.lock(), p.schema(),
+			p.init(), p.new(), p.importCommand(), p.check(), p.generate(), p.diff(), p.explain(), p.graph(), p.render(), p.lock(), p.schema(),
+			p.plan(), p.deploy(), p.history(), p.rollback(), p.status(), p.logs(), p.down(), p.adopt(), p.doctor(), p.secrets(), p.dns(), p.tunnel(),
 			p.completion(), p.docs(), p.version(),
 		},
 		Reader: p.stdin, Writer: p.stdout, ErrWriter: p.stderr,

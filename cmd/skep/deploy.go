@@ -1,0 +1,202 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"skep/generator/problem"
+	"skep/services/deploy"
+	"skep/services/swarm"
+)
+
+func waitFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.DurationFlag{Name: "timeout", Value: 10 * time.Minute, Usage: "how long a service may take to come up, and a job to complete"},
+		&cli.BoolFlag{Name: "no-wait", Usage: "do not wait for services to come up; jobs that others wait for are waited for"},
+		&cli.BoolFlag{Name: "keep", Usage: "leave a stack that failed as it is, do not go back to its previous revision"},
+		&cli.StringFlag{Name: "resolve-image", Value: "changed", Usage: "when to ask the registry for an image's digest: changed or never"},
+	}
+}
+
+func (p *program) deploy() *cli.Command {
+	return &cli.Command{
+		Name:      "deploy",
+		Usage:     "Bring the Swarm to what the project says",
+		ArgsUsage: "[STACK... | PLAN.json]",
+		Description: "Deploys tier by tier, and in a tier a stack after those that it needs. Only what changed is touched, and a\n" +
+			"job runs once per content, before the services that wait for it. A stack that fails goes back to its\n" +
+			"previous revision. With nothing to do nothing is written.\n\n" +
+			"Examples:\n   skep deploy\n   skep deploy media-core media-support --prune\n   skep deploy plan.json     # just that plan, or nothing\n   skep deploy --dry-run",
+		Flags: append([]cli.Flag{
+			jsonFlag(), pruneFlag(),
+			&cli.BoolFlag{Name: "dry-run", Usage: "show the plan and change nothing"},
+		}, waitFlags()...),
+		Action: func(c *cli.Context) error {
+			want, o, err := p.deployInput(c)
+			if err != nil {
+				return err
+			}
+			return withSwarm(func(engine *swarm.Client) error {
+				if c.Bool("dry-run") {
+					live, err := deploy.Read(c.Context, engine)
+					if err != nil {
+						return err
+					}
+					plan, err := deploy.Compare(want, live, o.Scope)
+					if err != nil {
+						return err
+					}
+					if o.Expect != nil && !o.Expect.Same(plan) {
+						return deploy.ErrStalePlan
+					}
+					return p.printPlan(c, plan)
+				}
+				return p.runDeploy(c, engine, want, o)
+			})
+		},
+	}
+}
+
+// deployInput is what the arguments ask for: stacks of the project, or a saved
+// plan, which brings its own.
+func (p *program) deployInput(c *cli.Context) (deploy.Project, deploy.Options, error) {
+	o, err := deployOptions(c)
+	if err != nil {
+		return deploy.Project{}, o, err
+	}
+	if c.NArg() == 1 && strings.HasSuffix(c.Args().First(), ".json") {
+		if c.Bool("prune") {
+			return deploy.Project{}, o, usage("a saved plan says itself what it prunes").because("run `skep plan --prune -out FILE`")
+		}
+		f, err := os.Open(filepath.Clean(c.Args().First()))
+		if err != nil {
+			return deploy.Project{}, o, failed(err).because("`skep plan -out FILE` writes one")
+		}
+		defer f.Close()
+		saved, err := deploy.ReadSaved(f)
+		if err != nil {
+			return deploy.Project{}, o, advise(err)
+		}
+		o.Expect, o.Scope = &saved.Plan, saved.Scope
+		return saved.Project, o, nil
+	}
+	loaded, want, err := p.desired(c)
+	if err != nil {
+		return deploy.Project{}, o, err
+	}
+	names := stackNames(c)
+	o.Scope = deploy.Scope{Prune: c.Bool("prune"), Partial: len(names) > 0}
+	o.Commit = commit(c.Context, loaded.dir)
+	want, err = want.Only(names...)
+	return want, o, advise(err)
+}
+
+func deployOptions(c *cli.Context) (deploy.Options, error) {
+	resolve := c.String("resolve-image")
+	if resolve != "changed" && resolve != "never" {
+		return deploy.Options{}, usage("--resolve-image %s", resolve).because("it is changed or never")
+	}
+	return deploy.Options{
+		Who: who(), Now: time.Now, Timeout: c.Duration("timeout"), NoWait: c.Bool("no-wait"), KeepFailed: c.Bool("keep"),
+		ResolveTags: resolve == "changed",
+	}, nil
+}
+
+// deployReport is what --json says.
+type deployReport struct {
+	Plan    deploy.Plan `json:"plan"`
+	Failed  []failedOne `json:"failed"`
+	Skipped []string    `json:"skipped"`
+}
+
+type failedOne struct {
+	Stack    string           `json:"stack"`
+	Error    string           `json:"error"`
+	Services []deploy.Failure `json:"services"`
+	Restored bool             `json:"restored"`
+}
+
+// runDeploy deploys and says how it goes.
+func (p *program) runDeploy(c *cli.Context, engine *swarm.Client, want deploy.Project, o deploy.Options) error {
+	if c.Bool("json") {
+		result, err := deploy.Deploy(c.Context, engine, want, o)
+		if jsonErr := p.writeJSON(reportOfDeploy(result)); jsonErr != nil {
+			return jsonErr
+		}
+		return err
+	}
+	progress := newProgress(p.stdout)
+	o.Report = progress.report
+	result, err := deploy.Deploy(c.Context, engine, want, o)
+	progress.close()
+	paint := problem.Paint{On: colored(p.stdout)}
+	if err == nil {
+		_, err = fmt.Fprintln(p.stdout, deployed(result))
+		return err
+	}
+	for _, f := range result.Failed {
+		what := "was left as it is"
+		switch {
+		case f.Restored:
+			what = "is back at what it was"
+		case f.RestoreErr != nil:
+			what = "could not be taken back: " + f.RestoreErr.Error()
+		}
+		fmt.Fprintf(p.stdout, "%s stack %s %s\n", paint.Red("failed"), f.Stack, problem.Printable(what))
+	}
+	return err
+}
+
+func deployed(r deploy.Result) string {
+	if r.Plan.Empty() {
+		return r.Plan.Summary()
+	}
+	n := 0
+	for _, s := range r.Plan.Stacks {
+		if !s.Empty() {
+			n++
+		}
+	}
+	noun := "stacks"
+	if n == 1 {
+		noun = "stack"
+	}
+	return fmt.Sprintf("Deployed %d %s.", n, noun)
+}
+
+func reportOfDeploy(r deploy.Result) deployReport {
+	out := deployReport{Plan: r.Plan, Failed: []failedOne{}, Skipped: []string{}}
+	for _, f := range r.Failed {
+		one := failedOne{Stack: string(f.Stack), Error: f.Err.Error(), Restored: f.Restored, Services: []deploy.Failure{}}
+		for _, failure := range failures(f.Err) {
+			one.Services = append(one.Services, *failure)
+		}
+		out.Failed = append(out.Failed, one)
+	}
+	for _, name := range r.Skipped {
+		out.Skipped = append(out.Skipped, string(name))
+	}
+	return out
+}
+
+// failures are the services that an error is about.
+func failures(err error) []*deploy.Failure {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		var out []*deploy.Failure
+		for _, e := range many.Unwrap() {
+			out = append(out, failures(e)...)
+		}
+		return out
+	}
+	var f *deploy.Failure
+	if errors.As(err, &f) {
+		return []*deploy.Failure{f}
+	}
+	return nil
+}

@@ -1,0 +1,465 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/client"
+	"go.yaml.in/yaml/v3"
+
+	"skep/generator/problem"
+	"skep/internal/swarmtest"
+	"skep/services/deploy"
+	"skep/services/swarm"
+)
+
+const deployCluster = `
+name: test
+tiers: [infrastructure, application]
+defaults: {update: {monitor: 1s}}
+networks: {shared: {internal: true}}
+`
+
+const deployApp = `
+name: app
+x-tier: application
+services:
+  web:
+    image: whoami:0.1
+    environment: {A: "1", B: "a $$b"}
+    x-files: ["conf.txt:/conf.txt"]
+    healthcheck: {test: [CMD, /whoami, -healthcheck], interval: 500ms, start_period: 5s, retries: 2}
+    mem_limit: 64m
+    deploy: {endpoint_mode: dnsrr, replicas: 2}
+    networks: {default: {}, shared: {}}
+  migrate:
+    image: whoami:0.1
+    command: ["-h"]
+    x-job: {before: [web]}
+    mem_limit: 64m
+    deploy: {endpoint_mode: dnsrr, restart_policy: {condition: none}}
+networks: {shared: {external: true}}
+`
+
+// deployBed is a Swarm and a project that is deployed to it.
+type deployBed struct {
+	t   *testing.T
+	s   *swarmtest.Swarm
+	dir string
+}
+
+func newDeployBed(t *testing.T) *deployBed {
+	t.Helper()
+	b := &deployBed{t: t, s: swarmtest.Start(t), dir: t.TempDir()}
+	if err := b.s.Import("whoami:0.1", swarmtest.Binary(t, "skep/cmd/whoami")); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DOCKER_HOST", b.s.Host())
+	b.write("cluster.yaml", deployCluster)
+	b.write("app/conf.txt", "one\n")
+	b.app()
+	return b
+}
+
+func (b *deployBed) write(name, text string) {
+	b.t.Helper()
+	path := filepath.Join(b.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// app writes the stack file with replacements.
+func (b *deployBed) app(replace ...string) {
+	b.t.Helper()
+	text := strings.NewReplacer(replace...).Replace(deployApp)
+	if len(replace) > 0 && text == deployApp {
+		b.t.Fatalf("nothing to replace: %q", replace)
+	}
+	b.write("app/stack.yaml", text)
+}
+
+// skep runs the command and expects an exit code.
+func (b *deployBed) skep(t *testing.T, code int, args ...string) string {
+	t.Helper()
+	var out bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	if got := run(ctx, append([]string{"skep", "-C", b.dir}, args...), nil, &out, &out); got != code {
+		t.Fatalf("skep %s: exit code %d, want %d\n%s", strings.Join(args, " "), got, code, &out)
+	}
+	return out.String()
+}
+
+func (b *deployBed) inspect(t *testing.T, service, format string) string {
+	t.Helper()
+	return docker(t, b.s, "service", "inspect", "-f", format, service)
+}
+
+func contains(t *testing.T, text string, want ...string) {
+	t.Helper()
+	for _, w := range want {
+		if !strings.Contains(text, w) {
+			t.Errorf("it lacks %q:\n%s", w, text)
+		}
+	}
+}
+
+// The life of a stack on a real Swarm; each step starts from the one before.
+func TestDeployOnASwarm(t *testing.T) {
+	b := newDeployBed(t)
+	const image = "{{.Spec.TaskTemplate.ContainerSpec.Image}} {{.Spec.TaskTemplate.ContainerSpec.Env}}"
+	step := func(name string, f func(t *testing.T)) {
+		if !t.Failed() {
+			t.Run(name, f)
+		}
+	}
+	step("first", func(t *testing.T) {
+		contains(t, b.skep(t, exitPending, "plan", "--detailed-exitcode"), "+ service app_web", "+ job app_migrate", "+ network shared")
+		contains(t, b.skep(t, exitDone, "deploy"), "service app_web is up", "service app_migrate is up", "done, revision 1")
+		contains(t, b.skep(t, exitDone, "status"), "revision 1", "2/2")
+	})
+	step("nothing to do", func(t *testing.T) {
+		before := docker(t, b.s, "service", "inspect", "-f", "{{.Version.Index}}", "app_web", "app_migrate")
+		contains(t, b.skep(t, exitDone, "plan", "--detailed-exitcode"), "No changes")
+		var calls, writes atomic.Int64
+		engine, err := swarm.New(client.WithHTTPRequestHook(func(r *http.Request) error {
+			if strings.HasSuffix(r.URL.Path, "/_ping") {
+				return nil // the client finds out the API's version
+			}
+			calls.Add(1)
+			if r.Method != http.MethodGet && r.Method != http.MethodHead {
+				writes.Add(1)
+			}
+			return nil
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer engine.Close()
+		if _, err := deploy.Deploy(t.Context(), engine, b.project(t), deploy.Options{Now: time.Now}); err != nil {
+			t.Fatal(err)
+		}
+		if calls.Load() != 6 || writes.Load() != 0 {
+			t.Errorf("%d calls of the API, %d of them writes", calls.Load(), writes.Load())
+		}
+		if after := docker(t, b.s, "service", "inspect", "-f", "{{.Version.Index}}", "app_web", "app_migrate"); after != before {
+			t.Errorf("versions went from %s to %s", before, after)
+		}
+	})
+	step("one field", func(t *testing.T) {
+		b.app(`A: "1"`, `A: "2"`)
+		contains(t, b.skep(t, exitDone, "plan"), "environment[A]: 1 -> 2", "1 to update")
+		b.skep(t, exitDone, "deploy")
+		if got := b.inspect(t, "app_web", image); got != "whoami:0.1 [A=2 B=a $b]" {
+			t.Errorf("web is %s", got)
+		}
+	})
+	step("a stale plan", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "plan.json")
+		b.app(`A: "1"`, `A: "3"`)
+		b.skep(t, exitDone, "plan", "-out", file)
+		docker(t, b.s, "service", "update", "--detach", "--env-add", "HAND=1", "app_web")
+		contains(t, b.skep(t, exitFailed, "deploy", file), "stale")
+		contains(t, b.skep(t, exitDone, "plan"), "environment[HAND]: 1 (by hand)")
+		b.skep(t, exitDone, "plan", "-out", file)
+		b.skep(t, exitDone, "deploy", file)
+		if got := b.inspect(t, "app_web", image); got != "whoami:0.1 [A=3 B=a $b]" {
+			t.Errorf("web is %s", got)
+		}
+	})
+	back := func(t *testing.T, want ...string) {
+		t.Helper()
+		contains(t, b.skep(t, exitFailed, "deploy", "--timeout", "1m"), append(want, "is back at what it was")...)
+		if got := b.inspect(t, "app_web", image); got != "whoami:0.1 [A=3 B=a $b]" {
+			t.Errorf("web is %s", got)
+		}
+		err := swarmtest.Poll(time.Minute, func() error { // the tasks that failed go a little later
+			if got := docker(t, b.s, "service", "ls", "-f", "name=app_web", "--format", "{{.Replicas}}"); got != "2/2" {
+				return fmt.Errorf("web has %s tasks", got)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	step("no such image", func(t *testing.T) {
+		b.app("image: whoami:0.1\n    environment", "image: whoami:0.2\n    environment", `A: "1"`, `A: "4"`)
+		back(t, "app_web.", "on node1", "No such image", "likely cause")
+	})
+	step("a failing health check", func(t *testing.T) {
+		b.app("-healthcheck]", "-nope]", `A: "1"`, `A: "4"`, "5s, retries", "1ms, retries")
+		back(t, "health check fails", "app_web.")
+	})
+	step("a crash loop", func(t *testing.T) {
+		b.app("    x-files:", "    command: [\"-nope\"]\n    x-files:", `A: "1"`, `A: "4"`)
+		back(t, "exit code 2", "| Usage: whoami")
+	})
+	step("a failing job", func(t *testing.T) {
+		b.app(`command: ["-h"]`, `command: ["-nope"]`, `A: "1"`, `A: "4"`)
+		back(t, "service app_migrate", "the job failed", "exit code 2")
+		// Its gate stayed shut.
+		if got := b.inspect(t, "app_web", image); got != "whoami:0.1 [A=3 B=a $b]" {
+			t.Errorf("web is %s", got)
+		}
+		b.app(`A: "1"`, `A: "3"`)
+		b.skep(t, exitDone, "deploy")
+	})
+	step("rollback", func(t *testing.T) {
+		b.app(`A: "1"`, `A: "5"`)
+		b.write("app/conf.txt", "two\n")
+		b.skep(t, exitDone, "deploy", "--prune")
+		contains(t, b.skep(t, exitDone, "rollback", "app"), "again")
+		if got := b.inspect(t, "app_web", image); got != "whoami:0.1 [A=3 B=a $b]" {
+			t.Errorf("web is %s", got)
+		}
+		if got := b.inspect(t, "app_web", "{{(index .Spec.TaskTemplate.ContainerSpec.Configs 0).ConfigName}}"); got != "app_conf.txt_2c8b08da" {
+			t.Errorf("web has config %s", got)
+		}
+		contains(t, b.skep(t, exitDone, "history", "app"), "rollback to revision")
+		b.skep(t, exitDone, "deploy")
+	})
+	step("two deployers", func(t *testing.T) {
+		b.app(`A: "1"`, `A: "6"`)
+		var group sync.WaitGroup
+		var outs [2]bytes.Buffer
+		var codes [2]int
+		for i := range codes {
+			group.Go(func() { codes[i] = run(t.Context(), []string{"skep", "-C", b.dir, "deploy"}, nil, &outs[i], &outs[i]) })
+		}
+		group.Wait()
+		for i, code := range codes {
+			if code != exitDone && !strings.Contains(outs[i].String(), "another deploy is under way") {
+				t.Errorf("exit code %d\n%s", code, &outs[i])
+			}
+		}
+		contains(t, b.skep(t, exitDone, "plan", "--detailed-exitcode"), "No changes")
+		if n := strings.Count(b.skep(t, exitDone, "history", "app"), "pending"); n != 0 {
+			t.Errorf("%d revisions are pending", n)
+		}
+	})
+	step("logs", func(t *testing.T) {
+		contains(t, b.skep(t, exitDone, "logs", "app", "migrate"), "app_migrate | Answers with what it was asked")
+	})
+	step("down", func(t *testing.T) {
+		contains(t, b.skep(t, exitUsage, "down", "app"), "would remove service app_web")
+		b.skep(t, exitDone, "down", "app", "--yes")
+		if left := docker(t, b.s, "service", "ls", "-q"); left != "" {
+			t.Errorf("services are left: %s", left)
+		}
+		contains(t, b.skep(t, exitFailed, "down", "app", "--yes"), "no stack app")
+	})
+}
+
+func (b *deployBed) project(t *testing.T) deploy.Project {
+	t.Helper()
+	build := filepath.Join(t.TempDir(), "plan.json")
+	b.skep(t, exitDone, "plan", "-out", build)
+	f, err := os.Open(build)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	saved, err := deploy.ReadSaved(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return saved.Project
+}
+
+// What `docker stack deploy` makes of a file is what a plan of the same file
+// wants, whatever the engine fills in; adopting it restarts nothing.
+func TestAdoptOnASwarm(t *testing.T) {
+	b := newDeployBed(t)
+	if err := b.s.Import("whoami:test", swarmtest.Binary(t, "skep/cmd/whoami")); err != nil {
+		t.Fatal(err)
+	}
+	docker(t, b.s, "secret", "create", "s1_v1", filepath.Join(b.dir, "app/conf.txt"))
+	text, err := os.ReadFile("testdata/deploy/everything.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write("everything.yaml", string(text))
+	b.write("c1.txt", "hi\n")
+	if err := b.s.Deploy(filepath.Join(b.dir, "everything.yaml"), "all"); err != nil {
+		t.Fatal(err)
+	}
+	release := deploy.Release{Stack: "all", Compose: map[string]any{}, Files: map[string][]byte{"c1.txt": []byte("hi\n")}}
+	if err := yaml.Unmarshal(text, &release.Compose); err != nil {
+		t.Fatal(err)
+	}
+	project := deploy.Project{Releases: []deploy.Release{release}}
+	engine, err := swarm.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Close()
+	compare := func() deploy.Plan {
+		live, err := deploy.Read(t.Context(), engine)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := deploy.Compare(project, live, deploy.Scope{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return plan
+	}
+	if plan := compare(); !plan.Empty() {
+		var out bytes.Buffer
+		_ = plan.WriteText(&out, problem.Paint{})
+		t.Fatalf("a stack that docker deployed differs from its own file:\n%s", &out)
+	}
+	err = swarmtest.Poll(30*time.Second, func() error {
+		if got := docker(t, b.s, "service", "ps", "-f", "desired-state=running", "-q", "all_b"); got == "" {
+			return fmt.Errorf("all_b has no task")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tasks := docker(t, b.s, "service", "ps", "-q", "all_b", "all_c", "all_j")
+	if _, err := deploy.Adopt(t.Context(), engine, project, deploy.Options{Who: "test", Now: time.Now}); err != nil {
+		t.Fatal(err)
+	}
+	if after := docker(t, b.s, "service", "ps", "-q", "all_b", "all_c", "all_j"); after != tasks {
+		t.Errorf("adopting replaced tasks: %s, before %s", after, tasks)
+	}
+	if got := b.inspect(t, "all_b", `{{index .Spec.Labels "skep.stack"}} {{index .Spec.Labels "skep.revision"}}`); got != "all 1" {
+		t.Errorf("labels say %q", got)
+	}
+	if plan := compare(); !plan.Empty() {
+		t.Errorf("adopted, it differs: %+v", plan.Stacks)
+	}
+	live, err := deploy.Read(t.Context(), engine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range deploy.StatusOf(live, "all").Stacks[0].Services {
+		if s.Drift {
+			t.Errorf("%s counts as changed by hand", s.Service)
+		}
+	}
+}
+
+// A deployer that is killed with the signal that nobody can catch, before or
+// after any of its writes, leaves a Swarm that the next deploy finishes.
+func TestKilledOnASwarm(t *testing.T) {
+	b := newDeployBed(t)
+	binary := swarmtest.Binary(t, "skep/cmd/skep")
+	engine, err := swarm.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Close()
+	b.skep(t, exitDone, "deploy")
+	for at, done := 0, false; !done; at++ {
+		b.app(`A: "1"`, fmt.Sprintf(`A: "kill %d"`, at))
+		b.write("app/conf.txt", fmt.Sprintf("kill %d\n", at))
+		cmd := exec.CommandContext(t.Context(), binary, "-C", b.dir, "deploy", "--json")
+		killer := newKiller(t, strings.TrimPrefix(b.s.Host(), "unix://"), at/2, at%2 == 1, func() { cmd.Process.Kill() })
+		cmd.Env = append(os.Environ(), "DOCKER_HOST="+killer.host)
+		out, err := cmd.CombinedOutput()
+		if done = !killer.killed.Load(); done && err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		// The next deploy, with a lease that is taken over sooner.
+		next := deploy.Options{Who: "next", Now: time.Now, Term: time.Second, Timeout: time.Minute}
+		if _, err := deploy.Deploy(t.Context(), engine, b.project(t), next); err != nil {
+			t.Fatalf("killed at %d: the next deploy failed: %v", at, err)
+		}
+		contains(t, b.skep(t, exitDone, "plan", "--detailed-exitcode"), "No changes")
+		want := fmt.Sprintf("[A=kill %d B=a $b]", at)
+		if got := b.inspect(t, "app_web", "{{.Spec.TaskTemplate.ContainerSpec.Env}}"); got != want {
+			t.Errorf("killed at %d: web has %s", at, got)
+		}
+		if got := b.inspect(t, "app_migrate", "{{.JobStatus.JobIteration.Index}}"); got != "0" {
+			t.Errorf("killed at %d: the job ran again", at)
+		}
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// killer passes the Docker API on and kills at a write.
+type killer struct {
+	host   string
+	killed atomic.Bool
+}
+
+func newKiller(t *testing.T, socket string, at int, after bool, kill func()) *killer {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "skep-kill-") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	k := &killer{host: "unix://" + filepath.Join(dir, "s")}
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "docker"})
+	proxy.FlushInterval = -1
+	proxy.ErrorLog = quiet
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	proxy.Transport = transport
+	var writes atomic.Int64
+	server := &http.Server{ErrorLog: quiet, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		write := r.Method == http.MethodPost || r.Method == http.MethodDelete
+		mine := write && writes.Add(1)-1 == int64(at)
+		if mine && !after {
+			k.killed.Store(true)
+			kill()
+			return
+		}
+		proxy.ServeHTTP(w, r)
+		if mine {
+			k.killed.Store(true)
+			kill()
+		}
+	})}
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		server.Serve(l)
+	}()
+	t.Cleanup(func() {
+		server.Close()
+		<-served
+	})
+	return k
+}
+
+// What --json says is JSON, whole, when a deploy fails too.
+func TestDeployJSON(t *testing.T) {
+	report := reportOfDeploy(deploy.Result{Failed: []deploy.StackFailure{{Stack: "a", Err: fmt.Errorf("x: %w", &deploy.Failure{Service: "a_b", Reason: "r"})}}})
+	data, err := json.Marshal(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	contains(t, string(data), `"service":"a_b"`, `"reason":"r"`)
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"skep/networks"
+	"skep/services/dns/dnstest"
+)
+
+// The scripts of testdata/dns run against a fake of Cloudflare's API.
+func TestDNSScripts(t *testing.T) {
+	const tunnel = "6ff42ae2-765d-4adf-8112-31c55c1551ef"
+	type key struct{}
+	fake := func(ts *testscript.TestScript) *dnstest.Cloudflare { return ts.Value(key{}).(*dnstest.Cloudflare) }
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/dns",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "edit": edit,
+			// byhand NAME TYPE CONTENT makes a record as a person does.
+			"byhand": func(ts *testscript.TestScript, _ bool, args []string) {
+				fake(ts).Insert(t, networks.Record{Name: args[0], Type: networks.RecordType(args[1]), Content: args[2]}, "")
+			},
+			// tunnel ACCOUNT prints the tunnel's configuration.
+			"tunnel": func(ts *testscript.TestScript, _ bool, args []string) {
+				config, _ := fake(ts).TunnelConfig(args[0], tunnel)
+				var out bytes.Buffer
+				ts.Check(json.Indent(&out, []byte(config), "", "  "))
+				ts.Stdout().Write(append(out.Bytes(), '\n'))
+			},
+		},
+		Setup: func(e *testscript.Env) error {
+			f := dnstest.NewCloudflare(t, "example.com")
+			f.AddTunnel("local", tunnel, "local", `{"ingress":[{"service":"http_status:404"}]}`)
+			f.AddTunnel("remote", tunnel, "cloudflare", `{"ingress":[
+				{"hostname":"old.example.com","service":"https://ingress_caddy","originRequest":{"originServerName":"old.example.com"}},
+				{"hostname":"ssh.example.com","service":"ssh://host:22"},
+				{"service":"http_status:503"}],"originRequest":{"connectTimeout":10}}`)
+			e.Values[key{}] = f
+			e.Setenv("CLOUDFLARE_API_URL", f.URL)
+			return nil
+		},
+	})
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"errors"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"skep/generator/problem"
+	"skep/services/deploy"
+	"skep/services/swarm"
+)
+
+func pruneFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "prune", Usage: "remove what a stack has in the Swarm and not in the project; what a rollback needs stays"}
+}
+
+func (p *program) plan() *cli.Command {
+	return &cli.Command{
+		Name:      "plan",
+		Usage:     "Show what deploy would do",
+		ArgsUsage: "[STACK...]",
+		Description: "Compares the project with what the Swarm runs: what is created, updated setting by setting, replaced and\n" +
+			"removed, which services restart and why, and what somebody changed by hand. Nothing is changed.\n\n" +
+			"Examples:\n   skep plan\n   skep plan media-core --detailed-exitcode   # 4 when there is something to do\n" +
+			"   skep plan -out plan.json && skep deploy plan.json\n   skep plan --markdown >> \"$GITHUB_STEP_SUMMARY\"",
+		Flags: []cli.Flag{
+			jsonFlag(), pruneFlag(),
+			&cli.StringFlag{Name: "out", Usage: "write the plan to `FILE`, for `skep deploy FILE`"},
+			&cli.BoolFlag{Name: "markdown", Usage: "write Markdown, for a pull request"},
+			&cli.BoolFlag{Name: "detailed-exitcode", Usage: "exit with 4 when there are changes"},
+		},
+		Action: func(c *cli.Context) error {
+			_, want, err := p.desired(c)
+			if err != nil {
+				return err
+			}
+			names := stackNames(c)
+			if want, err = want.Only(names...); err != nil {
+				return advise(err)
+			}
+			scope := deploy.Scope{Prune: c.Bool("prune"), Partial: len(names) > 0}
+			return withSwarm(func(engine *swarm.Client) error {
+				live, err := deploy.Read(c.Context, engine)
+				if err != nil {
+					return err
+				}
+				plan, err := deploy.Compare(want, live, scope)
+				if err != nil {
+					return err
+				}
+				if file := c.String("out"); file != "" {
+					if err := savePlan(file, deploy.Saved{Plan: plan, Scope: scope, Project: want}); err != nil {
+						return err
+					}
+				}
+				if err := p.printPlan(c, plan); err != nil {
+					return err
+				}
+				if c.Bool("detailed-exitcode") && !plan.Empty() {
+					return &failure{code: exitPending}
+				}
+				return nil
+			})
+		},
+	}
+}
+
+func (p *program) printPlan(c *cli.Context, plan deploy.Plan) error {
+	switch {
+	case c.Bool("json"):
+		return p.writeJSON(plan)
+	case c.Bool("markdown"):
+		return plan.WriteMarkdown(p.stdout)
+	}
+	return plan.WriteText(p.stdout, problem.Paint{On: colored(p.stdout)})
+}
+
+// savePlan writes a plan that nobody else may read: it holds the whole bundle.
+func savePlan(file string, s deploy.Saved) (err error) {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return s.Write(f)
+}

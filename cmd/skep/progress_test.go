@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+
+	"skep/services/deploy"
+)
+
+var deployEvents = []deploy.Event{
+	{Stack: "app", Verb: deploy.Began},
+	{Stack: "app", Verb: deploy.Created, Subject: "service app_web"},
+	{Stack: "app", Verb: deploy.Waiting, Subject: "service app_web", Running: 0, Want: 2, Text: "starting\x1b[2J"},
+	{Stack: "app", Verb: deploy.Waiting, Subject: "service app_web", Running: 0, Want: 2, Text: "starting\x1b[2J"},
+	{Stack: "app", Verb: deploy.Waiting, Subject: "service app_web", Running: 2, Want: 2},
+	{Stack: "app", Verb: deploy.Waiting, Subject: "service app_db", Running: 0, Want: 1},
+	{Stack: "app", Verb: deploy.Converged, Subject: "service app_web", Running: 2, Want: 2},
+	{Stack: "app", Verb: deploy.Failed, Subject: "service app_db", Text: "3 tasks ended\ntask app_db.1 on node1: failed"},
+}
+
+func TestProgressLines(t *testing.T) {
+	var out bytes.Buffer
+	p := newProgress(&out)
+	for _, e := range deployEvents {
+		p.report(e)
+	}
+	p.close()
+	got := out.String()
+	if n := strings.Count(got, "0 of 2"); n != 1 {
+		t.Errorf("the same was said %d times", n)
+	}
+	if strings.Contains(got, "\x1b") {
+		t.Errorf("a text drives the terminal: %q", got)
+	}
+	contains(t, got, "app: begins\n", "app: created service app_web\n", "app: service app_web is up\n",
+		"app: service app_db failed: 3 tasks ended\n    task app_db.1 on node1: failed\n")
+}
+
+// Bars are drawn by goroutines of their own: whatever is reported meanwhile,
+// they end.
+func TestProgressBarsEnd(t *testing.T) {
+	p := newProgress(io.Discard)
+	p.bars = mpb.New(mpb.WithOutput(io.Discard), mpb.WithAutoRefresh(), mpb.WithRefreshRate(time.Millisecond))
+	p.out = p.bars
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 50 {
+			for _, e := range deployEvents {
+				p.report(e)
+			}
+		}
+		p.report(deployEvents[2]) // one that is open when all ends
+		p.close()
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Fatal("it hangs")
+	}
+}

@@ -1,0 +1,139 @@
+// Command report runs the deploy's benchmarks, beside docker's own deploy in
+// the same run, and prints a Markdown section for docs/performance.md.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"os/signal"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("report", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	runs := flags.Int("runs", 5, "`times` that each deploy runs")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	section, err := measure(ctx, *runs, stderr)
+	if err == nil {
+		_, err = io.WriteString(stdout, section)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "report:", err)
+		return 1
+	}
+	return 0
+}
+
+func measure(ctx context.Context, runs int, stderr io.Writer) (string, error) {
+	deploys, err := benchmark(ctx, stderr, "./cmd/skep", "^BenchmarkDeploy$", fmt.Sprintf("%dx", runs))
+	if err != nil {
+		return "", err
+	}
+	plans, err := benchmark(ctx, stderr, "./services/deploy", "^BenchmarkCompare$", "3x")
+	if err != nil {
+		return "", err
+	}
+	return render(deploys, plans), nil
+}
+
+// result matches a line of `go test -bench`, without the number of processors.
+var result = regexp.MustCompile(`^Benchmark(\S+?)(?:-\d+)?\s+\d+\s+([\d.]+) ns/op`)
+
+// benchmark runs a benchmark and returns the times by name.
+func benchmark(ctx context.Context, stderr io.Writer, pkg, pattern, times string) (map[string]time.Duration, error) {
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", pattern, "-benchtime", times, "-timeout", "30m", pkg)
+	cmd.Env = append(os.Environ(), "SKEP_NO_SKIP=1")
+	cmd.Stderr = stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("measure %s: %w\n%s", pkg, err, out)
+	}
+	return parse(out)
+}
+
+func parse(out []byte) (map[string]time.Duration, error) {
+	times := map[string]time.Duration{}
+	lines := bufio.NewScanner(bytes.NewReader(out))
+	for lines.Scan() {
+		if m := result.FindStringSubmatch(lines.Text()); m != nil {
+			ns, err := strconv.ParseFloat(m[2], 64)
+			if err != nil {
+				return nil, fmt.Errorf("%q: %w", lines.Text(), err)
+			}
+			times[m[1]] = time.Duration(ns)
+		}
+	}
+	if len(times) == 0 {
+		return nil, fmt.Errorf("the benchmark printed no result:\n%s", out)
+	}
+	return times, lines.Err()
+}
+
+var (
+	deployName  = regexp.MustCompile(`^Deploy/(\w+)/services=(\d+)/(\w+)$`)
+	compareName = regexp.MustCompile(`^Compare/services=(\d+)$`)
+)
+
+func render(deploys, plans map[string]time.Duration) string {
+	type row struct {
+		what     string
+		services int
+	}
+	rows := map[row]map[string]time.Duration{}
+	for name, took := range deploys {
+		if m := deployName.FindStringSubmatch(name); m != nil {
+			n, _ := strconv.Atoi(m[2])
+			r := row{m[1], n}
+			if rows[r] == nil {
+				rows[r] = map[string]time.Duration{}
+			}
+			rows[r][m[3]] = took
+		}
+	}
+	var out bytes.Buffer
+	fmt.Fprint(&out, "## Deploy\n\nWhole commands on one Swarm of one node, services without a replica, nothing waited for; means. `skep deploy` compiles the\n"+
+		"project as well, `skep deploy plan.json` does not.\n\n| deploy | services | `skep deploy` | `skep deploy plan.json` | `docker stack deploy` | ratio |\n|---|---:|---:|---:|---:|---:|\n")
+	for _, r := range slices.SortedFunc(maps.Keys(rows), func(a, b row) int {
+		return cmp.Or(cmp.Compare(a.what, b.what), cmp.Compare(a.services, b.services))
+	}) {
+		skep, docker := rows[r]["skep"], rows[r]["docker"]
+		saved := ""
+		if took := rows[r]["saved"]; took > 0 {
+			saved = took.Round(time.Millisecond).String()
+		}
+		fmt.Fprintf(&out, "| %s | %d | %v | %s | %v | %.1f |\n", r.what, r.services, skep.Round(time.Millisecond), saved, docker.Round(time.Millisecond), float64(docker)/float64(max(skep, 1)))
+	}
+	fmt.Fprint(&out, "\nPlanning alone, stacks of ten services that are as they should be:\n\n| services | plan |\n|---:|---:|\n")
+	bySize := map[int]time.Duration{}
+	for name, took := range plans {
+		if m := compareName.FindStringSubmatch(name); m != nil {
+			n, _ := strconv.Atoi(m[1])
+			bySize[n] = took
+		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(bySize)) {
+		fmt.Fprintf(&out, "| %d | %v |\n", n, bySize[n].Round(time.Millisecond))
+	}
+	return out.String()
+}

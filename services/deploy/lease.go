@@ -1,0 +1,190 @@
+package deploy
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/swarm"
+)
+
+// leaseName is the config whose existence is the lease. Its labels say who
+// holds it; every renewal moves its version on.
+const leaseName = "skep.lease"
+
+const (
+	labelHolder  = "skep.lease.holder"
+	labelRenewal = "skep.lease.renewal"
+	labelSince   = "skep.lease.since"
+)
+
+// lease is the right to deploy, one at a time per cluster. It is kept up by
+// renewals: a contender that sees none for a whole term takes it over. Both
+// sides measure time with their own clock from what they saw themselves, so
+// clocks need not agree.
+type lease struct {
+	engine Engine
+	term   time.Duration
+	holder string
+	now    func() time.Time
+
+	mu     sync.Mutex
+	config swarm.Config
+
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// acquire takes the lease, or fails with ErrLocked when its holder is alive.
+// The context that it returns ends with ErrLeaseLost when somebody takes over.
+func acquire(ctx context.Context, engine Engine, term time.Duration, who string, now func() time.Time, waiting func(holder string)) (context.Context, *lease, error) {
+	l := &lease{engine: engine, term: term, holder: who, now: now, done: make(chan struct{})}
+	var seen uint64         // the version that was there first, 0 before
+	var quiet time.Duration // for how long nothing moved while we could look
+	looked := time.Now()
+	for {
+		held, err := l.take(ctx)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errHeld) {
+			return nil, nil, fmt.Errorf("take the lease: %w", err)
+		}
+		switch {
+		case seen == 0:
+			seen, quiet = held.Version.Index, 0
+			waiting(held.Spec.Labels[labelHolder])
+		case held.Version.Index != seen:
+			// It was renewed while we looked.
+			return nil, nil, WithHint(
+				fmt.Errorf("%w by %s since %s", ErrLocked, held.Spec.Labels[labelHolder], held.Spec.Labels[labelSince]),
+				"wait until it is done and try again")
+		case quiet >= term:
+			if err := l.takeOver(ctx, held); err == nil {
+				return l.keep(ctx)
+			} else if !errors.Is(err, ErrChanged) && !errdefs.IsNotFound(err) {
+				return nil, nil, fmt.Errorf("take the lease over: %w", err)
+			}
+			seen = 0
+		}
+		// While the Swarm has no leader the holder cannot renew either: time in
+		// which nothing could be seen does not count.
+		quiet += min(time.Since(looked), term/5)
+		looked = time.Now()
+		timer := time.NewTimer(term / 10)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, nil, context.Cause(ctx)
+		}
+	}
+	return l.keep(ctx)
+}
+
+var errHeld = errors.New("the lease is held")
+
+func (l *lease) labels() map[string]string {
+	return map[string]string{
+		LabelKind: kindLease, labelHolder: l.holder, labelSince: l.now().UTC().Format(time.RFC3339), labelRenewal: rand.Text(),
+	}
+}
+
+// take creates the lease, or returns the one that is there with errHeld.
+func (l *lease) take(ctx context.Context) (swarm.Config, error) {
+	spec := swarm.ConfigSpec{Annotations: swarm.Annotations{Name: leaseName, Labels: l.labels()}, Data: []byte("lease")}
+	_, err := l.engine.CreateConfig(ctx, spec)
+	taken := errdefs.IsAlreadyExists(err)
+	if err != nil && !taken {
+		return swarm.Config{}, err
+	}
+	list, err := l.engine.Configs(ctx)
+	if err != nil {
+		return swarm.Config{}, err
+	}
+	held, ok := Live{Configs: list}.config(leaseName)
+	switch {
+	case !ok && taken: // released just now
+		return l.take(ctx)
+	case !ok:
+		return swarm.Config{}, ErrLeaseLost
+	case taken:
+		return held, errHeld
+	}
+	l.config = held
+	return held, nil
+}
+
+// takeOver makes a dead holder's lease ours, if it still is at the version we
+// watched.
+func (l *lease) takeOver(ctx context.Context, held swarm.Config) error {
+	l.config = held
+	return l.renew(ctx, l.labels())
+}
+
+// renew moves the lease's version on; only the holder knows the last one.
+func (l *lease) renew(ctx context.Context, labels map[string]string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	spec := l.config.Spec
+	spec.Labels = labels
+	if err := l.engine.UpdateConfig(ctx, l.config.ID, l.config.Version, spec); err != nil {
+		return err
+	}
+	list, err := l.engine.Configs(ctx)
+	if err != nil {
+		return err
+	}
+	now, ok := Live{Configs: list}.config(leaseName)
+	if !ok || !maps.Equal(now.Spec.Labels, labels) {
+		return ErrChanged
+	}
+	l.config = now
+	return nil
+}
+
+// keep renews the lease until it is released.
+func (l *lease) keep(ctx context.Context) (context.Context, *lease, error) {
+	held, cancel := context.WithCancelCause(ctx)
+	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	l.stop = stop
+	go func() {
+		defer close(l.done)
+		tick := time.NewTicker(l.term / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-renewing.Done():
+				return
+			}
+			labels := maps.Clone(l.config.Spec.Labels)
+			labels[labelRenewal] = rand.Text()
+			if err := l.renew(renewing, labels); err != nil && renewing.Err() == nil {
+				cancel(fmt.Errorf("%w: %w", ErrLeaseLost, err))
+				return
+			}
+		}
+	}()
+	return held, l, nil
+}
+
+// release gives the lease back.
+func (l *lease) release(ctx context.Context) error {
+	l.stop()
+	<-l.done
+	list, err := l.engine.Configs(ctx)
+	if err != nil {
+		return err
+	}
+	now, ok := Live{Configs: list}.config(leaseName)
+	if !ok || now.ID != l.config.ID || now.Version != l.config.Version {
+		return nil // somebody else's by now
+	}
+	return l.engine.RemoveConfig(ctx, now.ID)
+}

@@ -1,0 +1,59 @@
+package deploy
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+
+	"skep/generator/problem"
+)
+
+// WriteMarkdown writes a plan for a pull request.
+func (p Plan) WriteMarkdown(w io.Writer) error {
+	out := bufio.NewWriter(w)
+	fmt.Fprintf(out, "### Plan for %s\n\n%s\n", escapeMarkdown(p.Cluster), p.Summary())
+	for _, text := range p.Problems {
+		fmt.Fprintf(out, "\n> [!CAUTION]\n> %s\n", escapeMarkdown(text))
+	}
+	if len(p.Networks) > 0 {
+		section(out, "shared networks", p.Networks)
+	}
+	for _, s := range p.Stacks {
+		if len(s.Changes) > 0 {
+			section(out, "stack "+string(s.Stack), s.Changes)
+		}
+		if s.Unfinished != 0 {
+			fmt.Fprintf(out, "\nRevision %d of %s was cut off and is finished.\n", s.Unfinished, escapeMarkdown(string(s.Stack)))
+		}
+	}
+	return out.Flush()
+}
+
+func section(out io.Writer, title string, changes []Change) {
+	fmt.Fprintf(out, "\n<details open><summary><b>%s</b></summary>\n\n| | what | setting | now | then |\n|---|---|---|---|---|\n", escapeMarkdown(title))
+	for _, c := range changes {
+		fmt.Fprintf(out, "| %s | %s %s%s | | | |\n", c.Action, c.Kind, code(c.Name), escapeMarkdown(note(problem.Paint{}, c)))
+		for _, f := range c.Fields {
+			hand := ""
+			if f.Drift {
+				hand = " (by hand)"
+			}
+			fmt.Fprintf(out, "| | | %s%s | %s | %s |\n", code(f.Path), hand, code(f.Old), code(f.New))
+		}
+	}
+	fmt.Fprint(out, "\n</details>\n")
+}
+
+// code writes a value as code in a cell of a table.
+func code(s string) string {
+	if s == "" {
+		return ""
+	}
+	s = strings.NewReplacer("|", "\\|", "`", "'").Replace(shorten(s))
+	return "`" + s + "`"
+}
+
+func escapeMarkdown(s string) string {
+	return strings.NewReplacer("|", "\\|", "<", "&lt;", ">", "&gt;", "`", "'", "*", "\\*", "_", "\\_").Replace(problem.Printable(s))
+}

@@ -1,0 +1,98 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/swarm"
+)
+
+// settleFor is how long a failure that Swarm may still answer must last.
+const settleFor = time.Second
+
+// maxHold bounds how long tasks that run are watched. Updates are monitored by
+// Swarm, for as long as the service says.
+const maxHold = 5 * time.Second
+
+// holdFor is how long all tasks of a service must run to count as up.
+func holdFor(s swarm.Service) time.Duration {
+	if u := s.Spec.UpdateConfig; u != nil && u.Monitor > 0 {
+		return min(u.Monitor, maxHold)
+	}
+	return min(defaultMonitor, maxHold)
+}
+
+// await waits until a service converged, and tells how it goes. The error is a
+// *Failure when the service is to blame. changed says that this deploy updated
+// the service: how an earlier update ended says nothing about one that it did not.
+func (w *watch) await(ctx context.Context, id, name string, changed bool, tell func(Progress)) error {
+	var last Progress
+	var running []string // the tasks that run, and since when just these do
+	var since, failing time.Time
+	err := w.until(ctx, id, func(s sighting) (bool, error) {
+		if !changed {
+			s = s.settled()
+		}
+		p := assess(s)
+		switch p.Phase {
+		case PhaseFailed:
+			if failing.IsZero() {
+				failing = time.Now()
+			}
+			if p.tentative && time.Since(failing) < settleFor {
+				p.Phase = PhaseWaiting
+				break
+			}
+			last = p
+			return false, w.diagnose(ctx, name, p, p.Detail)
+		case PhaseRunning:
+			failing = time.Time{}
+			if now := runningTasks(s); !slices.Equal(now, running) || since.IsZero() {
+				running, since = now, time.Now()
+			}
+			rest := holdFor(s.service) - time.Since(since)
+			if rest <= 0 || updated(s.service) || p.Want == 0 {
+				p.Phase = PhaseDone
+			} else if rest < lookEvery {
+				time.AfterFunc(rest, w.look)
+			}
+		default:
+			failing, since = time.Time{}, time.Time{}
+		}
+		last = p
+		tell(p)
+		return p.Phase == PhaseDone, nil
+	})
+	var failure *Failure
+	if err == nil || errors.As(err, &failure) || !errors.Is(err, errTimeout) {
+		return err
+	}
+	reason := fmt.Sprintf("not up in time: %d of %d tasks", last.Running, last.Want)
+	if last.Detail != "" {
+		reason += ", " + last.Detail
+	}
+	// The time is over, the log is still wanted.
+	return errors.Join(w.diagnose(context.WithoutCancel(ctx), name, last, reason), errTimeout)
+}
+
+// updated reports whether Swarm itself watched the tasks through an update.
+func updated(s swarm.Service) bool {
+	return s.UpdateStatus != nil && s.UpdateStatus.State == swarm.UpdateStateCompleted
+}
+
+func runningTasks(s sighting) []string {
+	var ids []string
+	for _, t := range current(s.service, s.tasks) {
+		if t.Status.State == swarm.TaskStateRunning && t.DesiredState == swarm.TaskStateRunning {
+			ids = append(ids, t.ID)
+		}
+	}
+	slices.SortFunc(ids, strings.Compare)
+	return ids
+}
+
+var errTimeout = errors.New("the time is over")

@@ -1,5 +1,6 @@
-// Command skep-ingress is Caddy with caddy-docker-proxy and the modules that
-// Skep's labels use. Swarm runs it as "skep-ingress docker-proxy".
+// Command skep-ingress is Caddy with an app that serves what labels in Docker
+// say, and the modules that Skep's labels use. Swarm runs it as "skep-ingress
+// docker-proxy".
 //
 // A variable NAME_FILE sets NAME from a file, as for secrets, and
 // "skep-ingress healthcheck [URL]" serves an image without a shell.
@@ -14,28 +15,29 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
-	_ "github.com/lucaslorentz/caddy-docker-proxy/v2" // the docker-proxy command
 
 	"skep/services/ingress/boot"
+	"skep/services/ingress/controller"
 	_ "skep/services/ingress/modules"
 )
 
-// adminAPI answers as soon as Caddy runs, before there is a site.
-const adminAPI = "http://127.0.0.1:2019/config/"
+// health answers well once there is something to serve, or Docker to ask.
+const health = "http://" + controller.DefaultStatus + "/healthz"
 
 func main() {
 	if err := boot.ReadFileVariables(os.Environ(), os.Setenv); err != nil {
 		fmt.Fprintln(os.Stderr, "skep-ingress:", err)
 		os.Exit(caddy.ExitCodeFailedStartup)
 	}
+	caddycmd.RegisterCommand(dockerProxyCommand())
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "healthcheck",
 		Usage: "[<url>]",
 		Short: "Asks the running ingress once and fails unless it answers well",
-		Long:  "Asks the URL, or Caddy's admin API on " + adminAPI + ", and fails unless the answer is below 400.",
+		Long:  "Asks the URL, or " + health + ", and fails unless the answer is below 400.",
 		Flags: flag.NewFlagSet("healthcheck", flag.ExitOnError),
 		Func: func(flags caddycmd.Flags) (int, error) {
-			url := adminAPI
+			url := health
 			if flags.NArg() > 0 {
 				url = flags.Arg(0)
 			}

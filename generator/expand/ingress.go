@@ -42,6 +42,10 @@ func (b *builder) ingress() {
 		b.set(origin, string(c.Ingress.Network), "environment", "CADDY_INGRESS_NETWORKS")
 	}
 	b.listeners()
+	b.label(origin, trustedLabel, "true")
+	if b.get("environment", policyVariable) == nil {
+		b.set(origin, strings.Join(b.policy(), " "), "environment", policyVariable)
+	}
 	for _, zone := range c.Zones {
 		if !b.e.zoneInUse(zone) {
 			continue
@@ -55,6 +59,41 @@ func (b *builder) ingress() {
 			b.set(zoneOrigin, certificatePath(zone.TLS.Token), "environment", tokenVariable(zone.TLS.Provider)+"_FILE")
 		}
 	}
+}
+
+const (
+	// trustedLabel lets the ingress's own service set global options and share
+	// snippets; other services' labels may only route.
+	trustedLabel = "skep.ingress.trusted"
+	// policyVariable holds what they may do besides.
+	policyVariable = "SKEP_INGRESS_POLICY"
+)
+
+// policy opens what the routes of this cluster need of the ingress: the
+// credentials and certificates of their zones, and the ports they listen on.
+func (b *builder) policy() []string {
+	var out []string
+	for _, zone := range b.e.cluster.Zones {
+		if !b.e.zoneInUse(zone) {
+			continue
+		}
+		if zone.TLS.Mode == stack.TLSACMEDNS {
+			out = append(out, "credential:"+tokenVariable(zone.TLS.Provider))
+			continue
+		}
+		for _, ref := range secretsOf(zone.TLS) {
+			out = append(out, "certificate:"+certificatePath(ref))
+		}
+	}
+	for _, on := range b.e.sites {
+		for _, s := range on {
+			if s.route.Listen != 0 {
+				out = append(out, "listen:"+itoa(int(s.route.Listen)))
+			}
+		}
+	}
+	slices.Sort(out)
+	return append([]string{"trust:" + string(b.service.Ref.Stack)}, slices.Compact(out)...)
 }
 
 // secretsOf are the references that a way to certificates needs.

@@ -5,13 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
-	"strings"
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
+	"skep/services/ingress/frame"
 	_ "skep/services/ingress/modules" // the Caddyfile adapter and every directive
 )
 
@@ -48,36 +47,16 @@ func adapt(caddyfile []byte) (config []byte, warnings []string, err error) {
 	}()
 	config, warned, err := caddyconfig.GetAdapter("caddyfile").Adapt(caddyfile, nil)
 	if err != nil {
-		return nil, nil, plain(err)
+		return nil, nil, frame.Plain(err)
 	}
 	for _, w := range warned {
 		if w.Message == unformatted {
 			continue
 		}
-		warnings = append(warnings, plain(errors.New(w.Message)).Error())
+		warnings = append(warnings, frame.Plain(errors.New(w.Message)).Error())
 	}
 	return config, warnings, nil
 }
 
 // unformatted is a warning about white space, which is not the reader's doing.
 const unformatted = "Caddyfile input is not formatted; run 'caddy fmt --overwrite' to fix inconsistencies"
-
-// places are positions in a Caddyfile that nobody sees.
-var places = regexp.MustCompile(`(,? at Caddyfile:\d+)|(Caddyfile:\d+(?: \(import [^)]*\))?(?:: | - ))|( import chain:? \[[^\]]*\])`)
-
-// steps are the levels of Caddy's JSON that an error went through.
-var steps = regexp.MustCompile(`^(?:loading [^:]*|setting up [^:]*|server \w+|route \d+|position \d+|module(?: name)? '[^']*'|provision (?:http|tls)|provision http\.handlers\.subroute|provisioning automation policy \d+|parsing caddyfile tokens for '[^']*'): `)
-
-// plain leaves out of Caddy's error what speaks of files and levels that
-// nobody has seen.
-func plain(err error) error {
-	text := places.ReplaceAllString(err.Error(), "")
-	for {
-		rest := steps.ReplaceAllString(text, "")
-		if rest == text {
-			break
-		}
-		text = rest
-	}
-	return errors.New(strings.TrimPrefix(text, "provision "))
-}

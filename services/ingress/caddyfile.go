@@ -3,20 +3,18 @@
 package ingress
 
 import (
-	"fmt"
 	"maps"
 	"os"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"text/template"
 
-	"github.com/Masterminds/sprig/v3"
 	"github.com/lucaslorentz/caddy-docker-proxy/v2/caddyfile"
 	"github.com/moby/moby/api/types/swarm"
 
 	"skep/generator/stack"
+	"skep/services/ingress/label"
 )
 
 // Caddyfile renders what caddy-docker-proxy would hand to Caddy for these
@@ -97,22 +95,13 @@ func render(set stack.LabelSet) (rendered, error) {
 	return rendered{set: set, blocks: blocks}, nil
 }
 
-// fromLabels runs caddy-docker-proxy's own conversion, which panics on a key
-// such as "caddy.".
-func fromLabels(set stack.LabelSet) (blocks *caddyfile.Container, err error) {
-	defer func() {
-		if recover() != nil {
-			blocks, err = nil, fmt.Errorf("a label's key has an empty part; the ingress crashes on it")
-		}
-	}()
+// fromLabels runs the conversion of the running ingress, with stand-ins for
+// what only it knows.
+func fromLabels(set stack.LabelSet) (*caddyfile.Container, error) {
 	service := &swarm.Service{}
 	service.Spec.Name = upstreamName(set.Service)
 	service.Spec.Labels = set.Labels
-	funcs := templateFuncs(service.Spec.Name)
-	// FromLabels registers every function anew for every label.
-	values := strings.Join(slices.Collect(maps.Values(set.Labels)), "\n")
-	maps.DeleteFunc(funcs, func(name string, _ any) bool { return !strings.Contains(values, name) })
-	return caddyfile.FromLabels(set.Labels, service, funcs)
+	return label.FromLabels(set.Labels, service, func(func(string) bool) template.FuncMap { return templateFuncs(service.Spec.Name) })
 }
 
 // upstreamName is the name that Swarm gives to the service.
@@ -163,26 +152,11 @@ func caddyLabels(labels map[string]string) map[string]string {
 // value. Those that would read the machine give Caddy's placeholder or a
 // documentation address instead.
 func templateFuncs(upstream string) template.FuncMap {
-	funcs := sprig.TxtFuncMap()
+	funcs := label.Functions([]string{upstream})
 	funcs["env"] = func(name string) string { return "{env." + name + "}" }
 	funcs["expandenv"] = func(s string) string {
 		return os.Expand(s, func(name string) string { return "{env." + name + "}" })
 	}
 	funcs["getHostByName"] = func(string) string { return "192.0.2.1" }
-	funcs["http"] = func() string { return "http" }
-	funcs["https"] = func() string { return "https" }
-	funcs["h2c"] = func() string { return "h2c" }
-	funcs["upstreams"] = func(options ...any) string {
-		target := upstream
-		for _, option := range options {
-			switch option := option.(type) {
-			case string:
-				target = option + "://" + target
-			case int:
-				target += ":" + strconv.Itoa(option)
-			}
-		}
-		return target
-	}
 	return funcs
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/lucaslorentz/caddy-docker-proxy/v2/caddyfile"
 
 	"skep/generator/stack"
+	"skep/services/ingress/frame"
 )
 
 // Offline asks the ingress's own code, without a network or a daemon, whether
@@ -116,7 +117,7 @@ func (s *search) check(services []rendered) error {
 		return err
 	}
 	if err := validate(config, s.storage); err != nil {
-		return plain(err)
+		return frame.Plain(err)
 	}
 	return nil
 }

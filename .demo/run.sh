@@ -1,6 +1,7 @@
 #!/bin/sh
-# The demo: generates stacks/examples, deploys it with `docker stack deploy` on a real Swarm, and asks the demo service
-# for an answer through Caddy. It leaves the stacks running; .demo/stop.sh ends them.
+# The demo: takes a secret from a stand-in for 1Password Connect, generates stacks/examples, deploys it with `docker stack
+# deploy` on a real Swarm, asks the demo service for an answer through Caddy, and brings a new version of the
+# secret in with `skep deploy`. It leaves the stacks running; .demo/stop.sh ends them.
 set -eu
 cd "$(dirname "$0")/.."
 host=whoami.localhost
@@ -17,9 +18,37 @@ eval "$settings"
 say 'Images, built from this repository'
 VERSION=${VERSION:-0.1.0} .demo/images.sh
 
-say 'skep generate -C stacks/examples'
-build=${SKEP_DEMO_DIR:-/var/tmp/skep-demo}/build
-go run ./cmd/skep generate -C stacks/examples -o "$build"
+dir=${SKEP_DEMO_DIR:-/var/tmp/skep-demo}
+project=$dir/project
+build=$dir/build
+CGO_ENABLED=0 go build -trimpath -o "$dir/bin/" ./cmd/skep ./cmd/fakeconnect
+skep() { "$dir/bin/skep" "$@"; }
+rm -rf "$project"
+cp -R stacks/examples "$project"
+
+say 'skep secrets sync, from a stand-in for 1Password Connect'
+cat >"$dir/items.yaml" <<'END'
+demo:
+  whoami:
+    version: 1
+    fields: {token: only-the-service-sees-this}
+END
+export OP_CONNECT_HOST="http://127.0.0.1:${SKEP_DEMO_CONNECT_PORT:-18080}" OP_CONNECT_TOKEN=demo
+"$dir/bin/fakeconnect" -listen "${OP_CONNECT_HOST#http://}" -items "$dir/items.yaml" 2>"$dir/fakeconnect.log" &
+connect=$!
+trap 'kill "$connect" 2>/dev/null || true' EXIT
+deadline=$(($(date +%s) + 20))
+until curl -s -o /dev/null --max-time 2 "$OP_CONNECT_HOST/heartbeat"; do
+	if [ "$(date +%s)" -ge "$deadline" ] || ! kill -0 "$connect" 2>/dev/null; then
+		cat "$dir/fakeconnect.log" >&2
+		exit 1
+	fi
+	sleep 0.2
+done
+skep secrets sync -C "$project"
+
+say 'skep generate'
+skep generate -C "$project" -o "$build"
 
 say 'docker stack deploy'
 DEPLOY_FLAGS='--resolve-image never' "$build/deploy.sh"
@@ -41,6 +70,14 @@ curl -s --max-time 5 --resolve "$host:80:127.0.0.1" "http://$host/"
 # An answer comes before the health checks have passed.
 all_running() { docker service ls --format '{{.Replicas}}' | awk '{ split($1, n, "/"); if (n[1] != n[2]) bad = 1 } END { exit bad }'; }
 until all_running || [ "$(date +%s)" -ge "$deadline" ]; do sleep 1; done
+
+say 'The secret changes: skep secrets sync, skep deploy'
+sed -i 's/version: 1/version: 2/; s/only-the-service/nobody-but-the-service/' "$dir/items.yaml"
+skep secrets sync -C "$project"
+skep deploy -C "$project" --resolve-image never
+
+say 'skep deploy again'
+skep deploy -C "$project" --resolve-image never
 
 say 'Running'
 docker service ls --format 'table {{.Name}}\t{{.Mode}}\t{{.Replicas}}\t{{.Image}}'

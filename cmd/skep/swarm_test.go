@@ -80,8 +80,10 @@ func TestGeneratedStacksOnASwarm(t *testing.T) {
 	if code := run(t.Context(), []string{"skep", "generate", "-C", dir, "-o", build}, nil, &out, &out); code != exitDone {
 		t.Fatalf("skep generate: exit code %d\n%s", code, &out)
 	}
-	if _, err := s.Docker("secret", "create", "app_api-token", filepath.Join(dir, "app/conf.txt")); err != nil {
-		t.Fatal(err)
+	for _, secret := range []string{"app_api-token", "whoami_whoami-token"} {
+		if _, err := s.Docker("secret", "create", secret, filepath.Join(dir, "app/conf.txt")); err != nil {
+			t.Fatal(err)
+		}
 	}
 	// Twice: everything that the script creates may be there already.
 	for range 2 {
@@ -103,6 +105,7 @@ func TestGeneratedStacksOnASwarm(t *testing.T) {
 		text       string
 	}{
 		{"whoami.localhost", "/", 200, "Host: whoami.localhost\n"},
+		{"whoami.localhost", "/", 200, "Secret: whoami-token is present\n"},
 		{"app.localhost", "/x", 200, "Request: GET /x\n"},
 		{"app.localhost", "/api/users", 200, "Request: GET /users\n"},
 		{"away.localhost", "/", 503, "Back soon"},

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"net/http"
@@ -62,8 +63,12 @@ func serve(ctx context.Context, port string) error {
 	if err != nil {
 		return err
 	}
+	mounted, err := secretNames("/run/secrets")
+	if err != nil {
+		return fmt.Errorf("look for secrets: %w", err)
+	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) { describe(w, r, name) })
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) { describe(w, r, name, mounted) })
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", ":"+port)
@@ -85,9 +90,31 @@ func serve(ctx context.Context, port string) error {
 	return err
 }
 
-func describe(w http.ResponseWriter, r *http.Request, name string) {
+// secretNames lists the secrets that the task was given, never what is in them.
+func secretNames(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var names []string
+	for _, entry := range entries {
+		info, err := entry.Info()
+		if err != nil {
+			return nil, err
+		}
+		if info.Mode().IsRegular() && info.Size() > 0 {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, err
+}
+
+func describe(w http.ResponseWriter, r *http.Request, name string, mounted []string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	fmt.Fprintf(w, "Hostname: %s\nHost: %s\nRequest: %s %s\nRemote: %s\n", name, r.Host, r.Method, r.RequestURI, r.RemoteAddr)
+	for _, secret := range mounted {
+		fmt.Fprintf(w, "Secret: %s is present\n", secret)
+	}
 	for _, header := range slices.Sorted(maps.Keys(r.Header)) {
 		for _, value := range r.Header[header] {
 			fmt.Fprintf(w, "%s: %s\n", header, value)

@@ -50,6 +50,7 @@ var policies = []policy{
 	{rule: ruleStackCycle, find: stackCycle, strict: true},
 	{rule: ruleTierOrder, find: tierOrder},
 	{rule: ruleUnusedNetwork, find: unusedNetwork, strict: true},
+	{rule: ruleReservedLabel, find: services(reservedLabel), strict: true},
 	{rule: ruleNameTaken, find: services(nameTaken), strict: true},
 	{rule: ruleNameAmbiguous, find: ambiguousNames},
 	{rule: ruleApexCNAME, find: services(apexCNAME), strict: true},

@@ -78,9 +78,9 @@ func (p *program) app() *cli.App {
 		Name:  "skep",
 		Usage: "Compose files in, safe Swarm stacks out",
 		Description: "A project is a folder with a cluster.yaml; a stack is a Compose file in it with a few x- keys.\n" +
-			"skep checks the project, writes the bundle that `docker stack deploy` takes, and says where\n" +
-			"each line of it comes from.\n\n" +
-			"Examples:\n   skep init --yes\n   skep check\n   skep generate\n   skep explain build/whoami.yaml:12\n\n" +
+			"skep checks the project, compiles it to stacks that `docker stack deploy` takes too, and brings the\n" +
+			"Swarm that DOCKER_HOST names to them: with a plan before, and a way back.\n\n" +
+			"Examples:\n   skep init --yes\n   skep check\n   skep generate\n   skep plan\n   skep deploy\n\n" +
 			"Exit codes: 0 done, 1 failed, 2 usage, 3 the checks found errors, 4 changes are pending (plan --detailed-exitcode).",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "C", Usage: "project `FOLDER` (default: the working directory, then ./stacks)"},

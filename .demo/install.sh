@@ -7,7 +7,7 @@ set -eu
 have() { command -v "$1" >/dev/null 2>&1; }
 
 servers=
-[ "${1:-}" != test ] || servers='dig dnsmasq haproxy knotd named'
+[ "${1:-}" != test ] || servers='dig dnsmasq haproxy knotd named pg_createcluster'
 
 missing() {
 	have curl || echo curl
@@ -29,7 +29,7 @@ wanted=$(echo $wanted)
 
 if [ "$(id -u)" != 0 ] || ! have apt-get; then
 	echo "Missing: $wanted. Install Docker Engine (https://docs.docker.com/engine/install/), iptables, iproute2, util-linux and curl," >&2
-	echo "for tests also haproxy, knot, bind9, bind9-dnsutils and dnsmasq-base, or run this as root on Debian or Ubuntu." >&2
+	echo "for tests also haproxy, knot, bind9, bind9-dnsutils, dnsmasq-base and postgresql, or run this as root on Debian or Ubuntu." >&2
 	exit 1
 fi
 
@@ -42,6 +42,7 @@ for tool in $wanted; do
 	ip) packages="$packages iproute2" ;;
 	unshare) packages="$packages util-linux" ;;
 	knotd) packages="$packages knot" ;;
+	pg_createcluster) packages="$packages postgresql" ;;
 	named) packages="$packages bind9" ;;
 	dig) packages="$packages bind9-dnsutils" ;;
 	dnsmasq) packages="$packages dnsmasq-base" ;;

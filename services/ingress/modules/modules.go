@@ -7,4 +7,6 @@ import (
 	_ "github.com/caddy-dns/cloudflare"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 	_ "github.com/mholt/caddy-ratelimit"
+
+	_ "skep/services/ingress/storage"
 )

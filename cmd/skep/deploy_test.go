@@ -239,18 +239,17 @@ func TestDeployOnASwarm(t *testing.T) {
 	})
 	step("two deployers", func(t *testing.T) {
 		b.app(`A: "1"`, `A: "6"`)
+		binary := swarmtest.Binary(t, "skep/cmd/skep")
 		var group sync.WaitGroup
-		var outs [2]bytes.Buffer
-		var codes [2]int
-		for i := range codes {
-			group.Go(func() { codes[i] = run(t.Context(), []string{"skep", "-C", b.dir, "deploy"}, nil, &outs[i], &outs[i]) })
+		for range 2 {
+			group.Go(func() {
+				out, err := exec.CommandContext(t.Context(), binary, "-C", b.dir, "deploy").CombinedOutput()
+				if err != nil && !strings.Contains(string(out), "another deploy is under way") {
+					t.Errorf("%v\n%s", err, out)
+				}
+			})
 		}
 		group.Wait()
-		for i, code := range codes {
-			if code != exitDone && !strings.Contains(outs[i].String(), "another deploy is under way") {
-				t.Errorf("exit code %d\n%s", code, &outs[i])
-			}
-		}
 		contains(t, b.skep(t, exitDone, "plan", "--detailed-exitcode"), "No changes")
 		if n := strings.Count(b.skep(t, exitDone, "history", "app"), "pending"); n != 0 {
 			t.Errorf("%d revisions are pending", n)
@@ -376,11 +375,18 @@ func TestKilledOnASwarm(t *testing.T) {
 		b.app(`A: "1"`, fmt.Sprintf(`A: "kill %d"`, at))
 		b.write("app/conf.txt", fmt.Sprintf("kill %d\n", at))
 		cmd := exec.CommandContext(t.Context(), binary, "-C", b.dir, "deploy", "--json")
-		killer := newKiller(t, strings.TrimPrefix(b.s.Host(), "unix://"), at/2, at%2 == 1, func() { cmd.Process.Kill() })
+		started := make(chan struct{})
+		killer := newKiller(t, strings.TrimPrefix(b.s.Host(), "unix://"), at/2, at%2 == 1, func() { <-started; cmd.Process.Kill() })
 		cmd.Env = append(os.Environ(), "DOCKER_HOST="+killer.host)
-		out, err := cmd.CombinedOutput()
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		close(started)
+		err := cmd.Wait()
 		if done = !killer.killed.Load(); done && err != nil {
-			t.Fatalf("%v\n%s", err, out)
+			t.Fatalf("%v\n%s", err, &out)
 		}
 		// The next deploy, with a lease that is taken over sooner.
 		next := deploy.Options{Who: "next", Now: time.Now, Term: time.Second, Timeout: time.Minute}

@@ -557,6 +557,13 @@ type deployer struct {
 	fails int
 }
 
+// made are the deploys until now.
+func (d *deployer) made() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.calls)
+}
+
 func (d *deployer) Deploy(_ context.Context, stacks []stack.Name) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -607,13 +614,13 @@ func TestWatchRotatesWithinAMinute(t *testing.T) {
 		w.edit("op://v/api/token", "new", "api", 2)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if !slices.Equal(d.calls, []string{"[two]"}) || !mounted(&w.services[1].Spec)["two_api_v2"] {
-			t.Errorf("deployed %q, two_app uses %v", d.calls, mounted(&w.services[1].Spec))
+		if !slices.Equal(d.made(), []string{"[two]"}) || !mounted(&w.services[1].Spec)["two_api_v2"] {
+			t.Errorf("deployed %q, two_app uses %v", d.made(), mounted(&w.services[1].Spec))
 		}
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		if len(d.calls) != 1 {
-			t.Errorf("deployed again: %q", d.calls)
+		if len(d.made()) != 1 {
+			t.Errorf("deployed again: %q", d.made())
 		}
 	})
 }
@@ -637,8 +644,8 @@ func TestWatchOutlivesTheSource(t *testing.T) {
 		w.edit("op://v/db/password", "new", "db", 4)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if !slices.Equal(d.calls, []string{"[one]"}) {
-			t.Errorf("deployed %q", d.calls)
+		if !slices.Equal(d.made(), []string{"[one]"}) {
+			t.Errorf("deployed %q", d.made())
 		}
 	})
 }
@@ -651,7 +658,7 @@ func TestWatchDoesNotHammerAFailingDeploy(t *testing.T) {
 		w.edit("op://v/db/password", "bad", "db", 4)
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		if n := len(d.calls); n < 3 || n > 5 { // after 0, 1, 3, 7 minutes
+		if n := len(d.made()); n < 3 || n > 5 { // after 0, 1, 3, 7 minutes
 			t.Errorf("tried %d times in ten minutes", n)
 		}
 		// Another change is tried at once.
@@ -659,11 +666,11 @@ func TestWatchDoesNotHammerAFailingDeploy(t *testing.T) {
 		d.fails = 0
 		d.mu.Unlock()
 		w.edit("op://v/db/password", "good", "db", 5)
-		before := len(d.calls)
+		before := len(d.made())
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if len(d.calls) != before+1 || !mounted(&w.services[0].Spec)["one_db_v5"] {
-			t.Errorf("tried %d times, one_app uses %v", len(d.calls)-before, mounted(&w.services[0].Spec))
+		if len(d.made()) != before+1 || !mounted(&w.services[0].Spec)["one_db_v5"] {
+			t.Errorf("tried %d times, one_app uses %v", len(d.made())-before, mounted(&w.services[0].Spec))
 		}
 	})
 }

@@ -74,10 +74,16 @@ func NewCloudflare(t testing.TB, zone string) *Cloudflare {
 }
 
 // AddZone adds a zone to the account.
-func (f *Cloudflare) AddZone(name string) { f.zones[newID()] = &cloudflareZone{name: name} }
+func (f *Cloudflare) AddZone(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.zones[newID()] = &cloudflareZone{name: name}
+}
 
 // AddTunnel adds a tunnel; source is "cloudflare" when it is managed remotely.
 func (f *Cloudflare) AddTunnel(account, tunnel, source, config string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.tunnels[account+"/"+tunnel] = &tunnelConfig{source: source, version: 1, config: json.RawMessage(config)}
 }
 

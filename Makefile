@@ -42,13 +42,13 @@ fuzz: ## Run every fuzz target for FUZZTIME=50000x
 bench: ## Run the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
-performance: ## Measure again what docs/performance.md states; takes some 20 minutes
+performance: ## Measure again what docs/performance.md states; takes a quarter of an hour
 	.demo/install.sh test
 	{ go run ./generator/bench/report && \
 	go run ./services/deploy/bench/report && \
 	printf '\n## Ingress\n\nBoth as processes of their own over the same stand-in for the Docker API; caddy-docker-proxy up to 200 services.\n\n' && \
-	go test -run '^$$' -bench . -benchtime 5x -timeout 60m ./services/ingress/bench | sed -n 's/^Benchmark/    /p' && echo && \
-	go run ./services/dockerproxy/bench/report && echo && \
+	go test -run '^$$' -bench . -benchtime 3x -timeout 60m ./services/ingress/bench | sed -n 's/^Benchmark/    /p' && echo && \
+	go run ./services/dockerproxy/bench/report -time 1s && echo && \
 	go run ./services/dns/bench/report; } > docs/performance.md.new
 	mv docs/performance.md.new docs/performance.md
 

@@ -36,7 +36,7 @@ func Stack(n int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "name: stack%d\nx-tier: application\nservices:\n", n)
 	for i := range Services {
-		fmt.Fprintf(&b, `  app%[2]d:
+		fmt.Fprintf(&b, `  app%[2]d-%[1]d:
     image: registry.example.org/team/app%[2]d:1.%[1]d.%[2]d
     environment:
       LOG_LEVEL: info

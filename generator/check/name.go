@@ -31,29 +31,46 @@ func nameTaken(_ *stack.Cluster, s *stack.Stack, v *stack.Service) problem.List 
 // service of another stack: Swarm answers for a name on every network that the
 // asking service is on.
 func ambiguousNames(c *stack.Cluster) problem.List {
-	members := membership(c)
+	type name struct {
+		overlay string
+		service stack.ServiceName
+	}
 	overlays := map[stack.ServiceRef][]string{}
-	for overlay, refs := range members {
-		for _, ref := range refs {
-			overlays[ref] = append(overlays[ref], overlay)
+	// holders are the first of each stack that has the name; two tell all.
+	holders := map[name][]stack.ServiceRef{}
+	for _, s := range c.Stacks {
+		for _, v := range s.Services {
+			overlays[v.Ref] = overlaysOf(c, s, v)
+			for _, overlay := range overlays[v.Ref] {
+				key := name{overlay, v.Ref.Service}
+				if len(holders[key]) < 2 {
+					holders[key] = append(holders[key], v.Ref)
+				}
+			}
 		}
+	}
+	// stranger is a service of another stack with the neighbour's name.
+	stranger := func(v, neighbour *stack.Service) (stack.ServiceRef, string, bool) {
+		for _, overlay := range overlays[v.Ref] {
+			for _, ref := range holders[name{overlay, neighbour.Ref.Service}] {
+				if ref.Stack != v.Ref.Stack {
+					return ref, overlay, true
+				}
+			}
+		}
+		return stack.ServiceRef{}, "", false
 	}
 	var found problem.List
 	for _, s := range c.Stacks {
 		for _, v := range s.Services {
-			slices.Sort(overlays[v.Ref])
-			for _, overlay := range overlays[v.Ref] {
-				for _, other := range members[overlay] {
-					if other.Stack == s.Name {
-						continue
-					}
-					neighbour, ok := s.Service(other.Service)
-					if !ok || neighbour == v || !meet(overlays[v.Ref], overlays[neighbour.Ref]) {
-						continue
-					}
-					found = append(found, ruleNameAmbiguous.At(v.Pos, "it gets %s, or %s on network %s, when it asks for \"%s\"", neighbour.Ref, other, overlay, other.Service).
-						WithRemedy("call them %s_%s and %s_%s, which Swarm answers too, or rename one", s.Name, other.Service, other.Stack, other.Service).About(v.Ref))
+			for _, neighbour := range s.Services {
+				other, overlay, ok := stranger(v, neighbour)
+				if !ok || neighbour == v || !meet(overlays[v.Ref], overlays[neighbour.Ref]) {
+					continue
 				}
+				found = append(found, ruleNameAmbiguous.At(v.Pos, "it gets %s, or %s on network %s, when it asks for %q", neighbour.Ref, other, overlay, neighbour.Ref.Service).
+					WithRemedy("call them %s_%s and %s_%s, which Swarm answers too, or rename one", s.Name, other.Service, other.Stack, other.Service).About(v.Ref))
+				break // one name tells of the trap
 			}
 		}
 	}

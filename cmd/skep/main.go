@@ -39,7 +39,7 @@ func main() {
 }
 
 // collectLess trades memory for time, as a short run may: a project of usual
-// size is compiled in a tenth of the limit, one of a thousand stacks keeps below it.
+// size is compiled in a tenth of the limit, one of a thousand stacks keeps near it.
 func collectLess() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)

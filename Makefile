@@ -47,10 +47,12 @@ performance: ## Measure again what docs/performance.md states; takes a quarter o
 	{ go run ./generator/bench/report && \
 	go run ./services/deploy/bench/report && \
 	printf '\n## Ingress\n\nBoth as processes of their own over the same stand-in for the Docker API; caddy-docker-proxy up to 200 services.\n\n' && \
-	go test -run '^$$' -bench . -benchtime 3x -timeout 60m ./services/ingress/bench | sed -n 's/^Benchmark/    /p' && echo && \
+	go test -run '^$$' -bench . -benchtime 3x -timeout 60m ./services/ingress/bench > docs/ingress.new && \
+	sed -n 's/^Benchmark/    /p' docs/ingress.new && echo && \
 	go run ./services/dockerproxy/bench/report -time 1s && echo && \
 	go run ./services/dns/bench/report; } > docs/performance.md.new
 	mv docs/performance.md.new docs/performance.md
+	rm docs/ingress.new
 
 lint: ## Check format, vet, staticcheck and the import rules
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "Not formatted, run gofmt -w:"; echo "$$files"; exit 1; }

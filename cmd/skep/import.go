@@ -195,6 +195,9 @@ func (run *imported) arrange() error {
 		}
 		taken[r.Name] = file
 		folder := run.folder(r)
+		if sameFolder(filepath.Dir(file), filepath.Join(run.dir, filepath.FromSlash(folder))) {
+			return usage("%s lies where its stack goes", file).because("move it out of the project, then import it")
+		}
 		up := strings.Repeat("../", strings.Count(folder, "/")+1)
 		run.add(path.Join(folder, "stack.yaml"), append([]byte(schemaLine(up+".schema/stack.json")), r.Stack...))
 		for _, name := range slices.Sorted(maps.Keys(r.Files)) {
@@ -229,4 +232,14 @@ func (run *imported) folder(r importer.Result) string {
 		}
 	}
 	return path.Join(string(r.Tier), string(r.Name))
+}
+
+// sameFolder reports whether two names lead to one folder that is there.
+func sameFolder(a, b string) bool {
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	other, err := os.Stat(b)
+	return err == nil && os.SameFile(one, other)
 }

@@ -148,7 +148,7 @@ func unknownCommand(c *cli.Context) error {
 	}
 	f := usage("there is no command %q", name)
 	// SuggestCommand returns a sentence, however far the nearest name is.
-	if near := cli.SuggestCommand(commands, name); strings.Contains(near, `"`+name[:1]) {
+	if near := cli.SuggestCommand(commands, name); name != "" && strings.Contains(near, `"`+name[:1]) {
 		return f.because("%s `skep --help` lists them", near)
 	}
 	return f.because("`skep --help` lists them")

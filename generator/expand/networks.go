@@ -146,7 +146,11 @@ func (f *file) sharedKey(name networks.Name) string {
 		}
 	}
 	key := string(name)
-	for slices.ContainsFunc(f.e.overlaysOf(f.stack), func(o overlay) bool { return o.key == key }) {
+	taken := func() bool {
+		_, external := f.stack.External[key]
+		return external || slices.ContainsFunc(f.e.overlaysOf(f.stack), func(o overlay) bool { return o.key == key })
+	}
+	for taken() {
 		key = "shared-" + key
 	}
 	f.shared[key] = name

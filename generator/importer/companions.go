@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -45,25 +46,50 @@ func (im *importer) companions() {
 	im.dotEnv()
 }
 
-// dotEnv keeps the lines of .env whose variables the stack file uses.
+// dotEnv keeps of .env what the stack file uses: variables in its text, and all
+// but the secrets where a service has it as env_file.
 func (im *importer) dotEnv() {
-	used := variables(string(im.result.Stack))
-	var keep []string
-	for line := range strings.Lines(string(im.read(".env"))) {
-		name, _, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
-		if ok && slices.Contains(used, strings.TrimSpace(name)) {
-			keep = append(keep, strings.TrimRight(line, "\r\n"))
+	names := variables(string(im.result.Stack))
+	source := im.read(".env")
+	whole := slices.ContainsFunc(im.live(), func(s *service) bool {
+		return slices.ContainsFunc(envFileNames(s.def), func(f string) bool { return path.Clean(im.resolve(f)) == ".env" })
+	})
+	if whole {
+		if kept, ok := im.rewritten[".env"]; ok {
+			source = kept
 		}
+		names = slices.AppendSeq(names, maps.Keys(parseEnv(source)))
 	}
-	if len(keep) == 0 {
+	names = slices.DeleteFunc(names, func(name string) bool { _, ok := im.env[name]; return !ok })
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if len(names) == 0 {
 		return
 	}
-	content := []byte(strings.Join(keep, "\n") + "\n")
-	again := parseEnv(content)
-	if slices.ContainsFunc(used, func(name string) bool { return again[name] != im.env[name] }) {
-		content = im.read(".env") // values of several lines, or made of each other
+	var lines []string
+	for line := range strings.Lines(string(im.read(".env"))) {
+		name, _, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
+		if ok && slices.Contains(names, strings.TrimSpace(name)) {
+			lines = append(lines, strings.TrimRight(line, "\r\n"))
+		}
 	}
-	im.result.Files[".env"] = content
+	again := parseEnv([]byte(strings.Join(lines, "\n")))
+	if slices.ContainsFunc(names, func(name string) bool { return again[name] != im.env[name] }) {
+		// Values of several lines, or made of others.
+		lines = lines[:0]
+		for _, name := range names {
+			lines = append(lines, name+"="+quoteEnv(im.env[name]))
+		}
+	}
+	im.result.Files[".env"] = []byte(strings.Join(lines, "\n") + "\n")
+}
+
+// quoteEnv writes a value so that .env holds it as it is.
+func quoteEnv(value string) string {
+	if !strings.Contains(value, "'") {
+		return "'" + value + "'"
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "\n", `\n`, "\r", `\r`).Replace(value) + `"`
 }
 
 // envFileNames are the files of env_file, in any of its forms.

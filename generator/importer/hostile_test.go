@@ -112,6 +112,58 @@ func TestNoSecretComesOut(t *testing.T) {
 	}
 }
 
+// What .env gives stays: variables made of others, and those that a service has
+// by env_file. Secrets do not come along, however they are written.
+func TestDotEnvIsKept(t *testing.T) {
+	env := "BASE=/srv\nDATA=${BASE}/d\nTZ=Europe/Berlin\nADMIN_TOKEN=ghp_0123456789abcdefghijklmnopqrstuvwxyzAB\n"
+	for name, test := range map[string]struct{ extra, want string }{
+		"interpolated": {"", "DATA='/srv/d'\n"},
+		"env_file":     {"    env_file: .env\n", "BASE=/srv\nDATA=${BASE}/d\nTZ=Europe/Berlin\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			compose := "services:\n  a:\n    image: x:1\n    volumes: [\"${DATA}:/data\"]\n" + test.extra
+			results, problems := importer.Import([]importer.Input{{
+				Name: "a", File: "compose.yaml", Content: []byte(compose), Beside: fstest.MapFS{".env": {Data: []byte(env)}},
+			}})
+			if problems.Failed() {
+				t.Fatal(problems)
+			}
+			if got := string(results[0].Files[".env"]); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// A volume that op inject writes into holds more than its output.
+func TestOpInjectKeepsVolumes(t *testing.T) {
+	const compose = `services:
+  secrets:
+    image: 1password/op:2.30.3
+    command: sh -c "op inject -i /tpl/a.tpl -o /out/a.ini && op inject -i /tpl/b.tpl -o /out/b.ini"
+    volumes: ["./tpl:/tpl:ro", "appdata:/out"]
+  app:
+    image: x:1
+    volumes: ["appdata:/config"]
+volumes: {appdata: {}}
+`
+	results, problems := importer.Import([]importer.Input{{Name: "a", File: "compose.yaml", Content: []byte(compose), Beside: fstest.MapFS{
+		"tpl/a.tpl": {Data: []byte("a = {{ op://v/i/a }}\n")}, "tpl/b.tpl": {Data: []byte("b = {{ op://v/i/b }}\n")},
+	}}})
+	if problems.Failed() {
+		t.Fatal(problems)
+	}
+	got := string(results[0].Stack)
+	for _, want := range []string{"appdata:/config", "a.tpl:/config/a.ini", "b.tpl:/config/b.ini"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "1password/op") {
+		t.Errorf("the job is left:\n%s", got)
+	}
+}
+
 // FuzzImport imports whatever comes, alone and with the file of the ingress.
 // It never panics, and what comes of a file that loads as it is loads too.
 func FuzzImport(f *testing.F) {

@@ -193,8 +193,9 @@ func (im *importer) opJob(s *service) {
 		im.note(im.at(s), s.name, "op inject job "+s.name, why, "write the op:// references into environment or x-files of the services that read its output, and remove it")
 		return
 	}
-	used := false
+	unread := ""
 	for _, r := range runs {
+		used := false
 		if r.output == (place{path: ".env"}) {
 			im.readTemplate(r.content)
 			used = true
@@ -204,9 +205,12 @@ func (im *importer) opJob(s *service) {
 				used = im.consume(o, r) || used
 			}
 		}
+		if !used && unread == "" {
+			unread = r.output.path
+		}
 	}
-	if !used {
-		im.note(im.at(s), s.name, "op inject job "+s.name, "no service of the file reads its output", "write the op:// references where they are read, and remove it")
+	if unread != "" {
+		im.note(im.at(s), s.name, "op inject job "+s.name, "no service of the file reads its output "+unread, "write the op:// references where they are read, and remove it")
 		return
 	}
 	s.gone = true
@@ -236,9 +240,9 @@ func (im *importer) consume(s *service, r injection) bool {
 		}
 		im.lift(im.at(s, "volumes", itoa(i)), s.name, "output of op inject", "x-files")
 		found = true
-		if rest != "" && at.volume == "" {
-			keep = append(keep, m) // a folder may hold more
-			im.note(im.at(s, "volumes", itoa(i)), s.name, "mount of "+source, "the folder may hold other files than the output of op inject; it stays", "remove it if not")
+		if rest != "" { // a folder or a volume may hold more
+			keep = append(keep, m)
+			im.note(im.at(s, "volumes", itoa(i)), s.name, "mount of "+source, "it may hold other files than the output of op inject; it stays", "remove it if not")
 		}
 	}
 	if found {

@@ -5,6 +5,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 host=whoami.localhost
+dir=${SKEP_DEMO_DIR:-/var/tmp/skep-demo}
+mkdir -p "$dir"
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -15,10 +17,15 @@ say 'A Swarm of one node'
 settings=$(.demo/swarm.sh start)
 eval "$settings"
 
+# The demo's stacks have the names that people give their own.
+if [ ! -e "$dir/deployed" ] && docker stack ls --format '{{.Name}}' | grep -qxE 'ingress|whoami'; then
+	echo 'This Swarm has a stack ingress or whoami, which the demo would replace. Set DOCKER_HOST to another Docker.' >&2
+	exit 1
+fi
+
 say 'Images, built from this repository'
 VERSION=${VERSION:-0.1.0} .demo/images.sh
 
-dir=${SKEP_DEMO_DIR:-/var/tmp/skep-demo}
 project=$dir/project
 build=$dir/build
 CGO_ENABLED=0 go build -trimpath -o "$dir/bin/" ./cmd/skep ./cmd/fakeconnect
@@ -51,6 +58,7 @@ say 'skep generate'
 skep generate -C "$project" -o "$build"
 
 say 'docker stack deploy'
+: >"$dir/deployed"
 DEPLOY_FLAGS='--resolve-image never' "$build/deploy.sh"
 
 say "Waiting for http://$host/"

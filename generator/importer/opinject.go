@@ -189,6 +189,9 @@ func nodePlace(source string) (place, bool) {
 // opJob lifts one job.
 func (im *importer) opJob(s *service) {
 	runs, why := im.injections(s)
+	if why == "" && len(im.live()) == 1 {
+		why = "it is all that the file has"
+	}
 	if why != "" {
 		im.note(im.at(s), s.name, "op inject job "+s.name, why, "write the op:// references into environment or x-files of the services that read its output, and remove it")
 		return

@@ -199,20 +199,38 @@ func readPolicy(name string) (secretdriver.Policy, error) {
 	return secretdriver.ParsePolicy(content)
 }
 
-// listen opens the socket, which only root may use. One that nobody listens
-// on any more is removed.
+// listen opens the socket, which only root may use.
 func listen(ctx context.Context, path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
-	if conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path); err == nil {
-		conn.Close()
-		return nil, fmt.Errorf("another driver listens on %s", path)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeDead(ctx, path); err != nil {
 		return nil, err
 	}
 	old := syscall.Umask(0o177)
 	defer syscall.Umask(old)
 	return (&net.ListenConfig{}).Listen(ctx, "unix", path)
+}
+
+// removeDead removes a socket that a driver left when it was killed. Anything
+// else that is there stays: it is somebody's.
+func removeDead(ctx context.Context, path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("%s is there and is no socket: give -listen another path", path)
+	}
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path)
+	switch {
+	case err == nil:
+		conn.Close()
+		return fmt.Errorf("another driver listens on %s: stop it, or give -listen another path", path)
+	case !errors.Is(err, syscall.ECONNREFUSED): // which says that nobody listens
+		return fmt.Errorf("whether somebody uses %s cannot be told, remove it if nobody does: %w", path, err)
+	}
+	return os.Remove(path)
 }

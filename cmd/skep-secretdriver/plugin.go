@@ -20,7 +20,7 @@ var pluginConfig = map[string]any{
 	"linux":         map[string]any{"capabilities": []string{}},
 	// The engine's API shows the environment: token and policy come as files.
 	"mounts": []any{map[string]any{
-		"name": "config", "description": "op-connect-token and policy.yaml", "type": "bind",
+		"name": "config", "description": "op-connect-token, policy.yaml and ca.pem", "type": "bind",
 		"source": "/etc/skep", "destination": "/etc/skep", "options": []string{"rbind", "ro"}, "settable": []string{"source"},
 	}},
 	"env": []any{
@@ -29,7 +29,8 @@ var pluginConfig = map[string]any{
 		variable("POLICY", "/etc/skep/policy.yaml", "file that says which service may have what, or labels"),
 		variable("TIMEOUT", "5s", "for one secret"),
 		variable("CACHE", "0s", "how long values are kept in memory; 0s for never"),
-		variable("SSL_CERT_FILE", "/etc/skep/ca.pem", "certificate authorities for a Connect behind TLS"),
+		// The plugin's root file system has no others.
+		variable("SSL_CERT_FILE", "/etc/skep/ca.pem", "certificate authorities for a Connect behind https"),
 	},
 }
 

@@ -144,7 +144,8 @@ func (p *program) secretsSync() *cli.Command {
 		Usage: "Create what is missing, lock the versions, prune what nobody needs",
 		Description: "Creates a secret for each new version, writes " + spec.SecretsLock + ", and removes the versions that no service, no\n" +
 			"rollback of Swarm's and no kept revision mounts. `skep deploy` then updates the services whose versions\n" +
-			"changed, and no others. A store that cannot be reached fails only what is not in the Swarm yet.\n\n" +
+			"changed, and no others. A store that cannot be reached fails only what is not in the Swarm yet.\n" +
+			"References that nothing names any more leave the lock, and are listed.\n\n" +
 			"Examples:\n   skep secrets sync\n   skep secrets sync --no-prune --json",
 		Flags: []cli.Flag{jsonFlag(), noPruneFlag(), secretsTimeout()},
 		Action: func(c *cli.Context) error {
@@ -214,6 +215,7 @@ func missing(plan secretsync.Plan) error {
 type secretReport struct {
 	Lock    string              `json:"lock"`
 	Actions []secretsync.Action `json:"actions"`
+	Dropped []secrets.Reference `json:"dropped"` // from the lock
 	Changes bool                `json:"changes"`
 }
 
@@ -227,7 +229,10 @@ var (
 
 func (p *program) printSecrets(c *cli.Context, project *secretProject, plan secretsync.Plan, t tense) error {
 	if c.Bool("json") {
-		return p.writeJSON(secretReport{Lock: project.path(spec.SecretsLock), Actions: append([]secretsync.Action{}, plan.Actions...), Changes: plan.Changes()})
+		return p.writeJSON(secretReport{
+			Lock: project.path(spec.SecretsLock), Actions: append([]secretsync.Action{}, plan.Actions...),
+			Dropped: append([]secrets.Reference{}, plan.Dropped...), Changes: plan.Changes(),
+		})
 	}
 	paint := problem.Paint{On: colored(p.stdout)}
 	marks := map[secretsync.Kind]string{
@@ -250,6 +255,11 @@ func (p *program) printSecrets(c *cli.Context, project *secretProject, plan secr
 			return err
 		}
 	}
+	for _, r := range plan.Dropped {
+		if _, err := fmt.Fprintf(p.stdout, "%s  %s from %s: nothing that was read names it\n", paint.Red("drop   "), r, spec.SecretsLock); err != nil {
+			return err
+		}
+	}
 	var counts []string
 	for _, k := range []secretsync.Kind{secretsync.Create, secretsync.Replace, secretsync.Keep, secretsync.Used, secretsync.Prune, secretsync.Failed} {
 		if n := len(plan.Of(k)); n > 0 {
@@ -259,8 +269,14 @@ func (p *program) printSecrets(c *cli.Context, project *secretProject, plan secr
 	if len(counts) == 0 {
 		counts = []string{"the project has no references"}
 	}
-	_, err := fmt.Fprintf(p.stdout, "Secrets: %s.\n", strings.Join(counts, ", "))
-	return err
+	if _, err := fmt.Fprintf(p.stdout, "Secrets: %s.\n", strings.Join(counts, ", ")); err != nil {
+		return err
+	}
+	if len(plan.Dropped) > 0 && len(c.StringSlice("profile")) == 0 {
+		_, err := fmt.Fprintln(p.stdout, "A service under a profile is read with --profile alone: give the same profiles every time.")
+		return err
+	}
+	return nil
 }
 
 // withSyncer gives f what a sync needs. The time limit is that of --timeout,
@@ -276,11 +292,17 @@ func (p *program) withSyncer(c *cli.Context, f func(context.Context, *secretProj
 	if err != nil {
 		return err
 	}
-	source, stop, err := secretSource(project)
-	if err != nil {
+	var source secrets.Source
+	if needed, err := needsSource(c, project); err != nil {
 		return err
+	} else if needed {
+		opened, stop, err := secretSource(project)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		source = opened
 	}
-	defer stop()
 	return withSwarm(func(engine *swarm.Client) error {
 		ctx := c.Context
 		if c.Command.Name != "watch" {
@@ -294,6 +316,16 @@ func (p *program) withSyncer(c *cli.Context, f func(context.Context, *secretProj
 			Options: secretsync.Options{Cluster: project.cluster.Name, Mode: secretsync.Mode(store.Mode), Driver: store.Driver},
 		}, engine)
 	})
+}
+
+// needsSource reports whether there is anything to ask a store. watch wants
+// one from the start, for what the project may say later.
+func needsSource(c *cli.Context, project *secretProject) (bool, error) {
+	if c.Command.Name == "watch" {
+		return true, nil
+	}
+	wanted, err := project.Secrets(project.Lock())
+	return len(secretsync.References(wanted)) > 0, err
 }
 
 var errSlow = errors.New("the store or the Swarm took longer than --timeout")

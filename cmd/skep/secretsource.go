@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -145,16 +146,26 @@ func (e secretEngine) Revisions(ctx context.Context) (map[string][]string, error
 		if err != nil {
 			return nil, err
 		}
-		declared, _ := release.Compose["secrets"].(map[string]any)
-		for key, def := range declared {
-			name := key
-			if named, ok := def.(map[string]any)["name"].(string); ok {
-				name = named
-			}
+		for _, name := range declaredSecrets(release.Compose) {
 			out[name] = append(out[name], fmt.Sprintf("%s, revision %d", r.Stack, r.Number))
 		}
 	}
 	return out, nil
+}
+
+// declaredSecrets are the names that a Compose file's secrets have in the
+// Swarm. One without a definition goes by its key.
+func declaredSecrets(compose map[string]any) []string {
+	declared, _ := compose["secrets"].(map[string]any)
+	var out []string
+	for _, key := range slices.Sorted(maps.Keys(declared)) {
+		def, _ := declared[key].(map[string]any)
+		if name, ok := def["name"].(string); ok {
+			key = name
+		}
+		out = append(out, key)
+	}
+	return out
 }
 
 // rotation deploys stacks whose secrets have new versions.

@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -39,28 +40,62 @@ type Item struct {
 	Fields  map[string]string `yaml:"fields"`  // "field" or "section/field"
 }
 
-// Parse reads the plain text. Its errors quote nothing of it.
+// Parse reads the plain text. Its errors quote nothing of it but names.
 func Parse(plain []byte) (Vaults, error) {
-	var v Vaults
-	if err := yaml.UnmarshalWithOptions(plain, &v, yaml.Strict()); err != nil {
+	var read map[string]map[string]struct {
+		Version any            `yaml:"version"`
+		Fields  map[string]any `yaml:"fields"`
+	}
+	if err := yaml.UnmarshalWithOptions(plain, &read, yaml.Strict()); err != nil {
 		var at yaml.Error
 		if errors.As(err, &at) && at.GetToken() != nil {
 			return nil, fmt.Errorf("line %d of the decrypted file is not as it should be: vault, item, then version and fields", at.GetToken().Position.Line)
 		}
 		return nil, errors.New("the decrypted file is no YAML")
 	}
-	for vault, items := range v {
-		for name, item := range items {
-			if item.Version < 0 {
-				return nil, fmt.Errorf("item %s of vault %s has a negative version", name, vault)
+	vaults := Vaults{}
+	for _, vault := range slices.Sorted(maps.Keys(read)) {
+		vaults[vault] = map[string]Item{}
+		for _, name := range slices.Sorted(maps.Keys(read[vault])) {
+			item := read[vault][name]
+			version, err := parseVersion(item.Version)
+			if err != nil {
+				return nil, fmt.Errorf("item %s of vault %s: %w", name, vault, err)
 			}
-			if item.Version == 0 {
-				item.Version = 1
-				items[name] = item
+			fields, err := parseFields(item.Fields)
+			if err != nil {
+				return nil, fmt.Errorf("item %s of vault %s: %w", name, vault, err)
 			}
+			vaults[vault][name] = Item{Version: version, Fields: fields}
 		}
 	}
-	return v, nil
+	return vaults, nil
+}
+
+func parseVersion(value any) (int, error) {
+	switch v := value.(type) {
+	case nil:
+		return 1, nil
+	case uint64:
+		if 0 < v && v <= math.MaxInt32 {
+			return int(v), nil
+		}
+	}
+	return 0, errors.New("the version is no whole number from 1 on")
+}
+
+// parseFields takes text alone: YAML reads 012345 and 1.10 as numbers, and
+// would give others back.
+func parseFields(values map[string]any) (map[string]string, error) {
+	fields := make(map[string]string, len(values))
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		text, ok := values[name].(string)
+		if !ok {
+			return nil, fmt.Errorf("field %s is no text, put it in quotes", name)
+		}
+		fields[name] = text
+	}
+	return fields, nil
 }
 
 // Source reads the file at every question, so that it is never stale, and

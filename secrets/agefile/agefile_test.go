@@ -125,6 +125,8 @@ func TestErrors(t *testing.T) {
 		"no YAML":     "v: {i: [hunter2\n",
 		"a version":   "v: {i: {version: hunter2}}\n",
 		"negative":    "v: {i: {version: -1, fields: {f: hunter2}}}\n",
+		"zero":        "v: {i: {version: 0, fields: {f: hunter2}}}\n",
+		"a fraction":  "v: {i: {version: 1.10, fields: {f: hunter2}}}\n",
 	} {
 		b.write(t, plain, false)
 		if err := ask(); err == nil || strings.Contains(err.Error(), "hunter2") {
@@ -151,5 +153,34 @@ func TestErrors(t *testing.T) {
 	}
 	if err := s.Read(t.Context(), []secrets.Reference{r}).Err(); err == nil || strings.Contains(err.Error(), "BROKEN") {
 		t.Errorf("a broken identity: %v", err)
+	}
+}
+
+// What YAML takes for something else than text would come out changed.
+func TestFieldsAreText(t *testing.T) {
+	r, err := secrets.ParseReference("op://v/i/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBox(t)
+	read := func(written string) (string, error) {
+		b.write(t, "v: {i: {fields: {g: hunter2, f: "+written+"}}}\n", false)
+		answers := b.open(t).Read(t.Context(), []secrets.Reference{r})
+		defer answers.Wipe()
+		got, err := answers[r].Value.Bytes()
+		return string(got), errors.Join(err, answers.Err())
+	}
+	for _, value := range []string{"012345", "1.10", "0x1F", "0b11", "0o17", "1_000", "1.5E+3", "-0", "+1", "true", "False", "null", "~", "", ".inf", ".NaN", "[x]", "{x: y}"} {
+		if got, err := read(value); err == nil || !strings.HasSuffix(err.Error(), "item i of vault v: field f is no text, put it in quotes") || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: got %q, %v", value, got, err)
+		}
+		if got, err := read(`"` + value + `"`); err != nil || got != value {
+			t.Errorf("%q in quotes: %q, %v", value, got, err)
+		}
+	}
+	for _, value := range []string{"hunter2", "yes", "1e3", "123456789012345678901234567890", "2026-11-21", "12:30:45", "1.2.3", "0xZZ", "5tr0ng"} {
+		if got, err := read(value); err != nil || got != value {
+			t.Errorf("%s: got %q, %v", value, got, err)
+		}
 	}
 }

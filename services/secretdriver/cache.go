@@ -1,7 +1,6 @@
 package secretdriver
 
 import (
-	"errors"
 	"sync"
 	"time"
 
@@ -9,8 +8,8 @@ import (
 )
 
 // Cache keeps the last known values in memory, for the time that the source
-// is away. What the source says itself, that an item is gone or not for us,
-// always counts.
+// is away. What the source says itself always counts, and what it refuses is
+// forgotten.
 type Cache struct {
 	keep time.Duration
 
@@ -26,7 +25,7 @@ type known struct {
 }
 
 // awayFor is how long a source that did not answer is not asked for what is
-// known: every wait for it holds up all tasks that start.
+// known: every wait for it holds up the other tasks of a node.
 const awayFor = 10 * time.Second
 
 // NewCache keeps values for a time after they were last read.
@@ -40,36 +39,42 @@ func (c *Cache) away() bool {
 	return time.Now().Before(c.awayUntil)
 }
 
-// heard takes note of how the source answered.
-func (c *Cache) heard(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.awayUntil = time.Time{}
-	if errors.Is(err, secrets.ErrUnavailable) {
-		c.awayUntil = time.Now().Add(awayFor)
-	}
-}
-
-// remember keeps copies, and forgets what is too old.
-func (c *Cache) remember(answers secrets.Answers) {
+// heard takes note of what the source answered, and drops what is too old.
+func (c *Cache) heard(answers secrets.Answers) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
 	for r, k := range c.values {
 		if now.Sub(k.at) > c.keep {
-			k.value.Wipe()
-			delete(c.values, r)
+			c.forget(r)
 		}
 	}
+	c.awayUntil = time.Time{}
 	for r, a := range answers {
-		clone, err := a.Value.Clone()
-		if err != nil || r.Attribute == "otp" { // a one-time password is soon over
-			clone.Wipe()
-			continue
+		switch outcomeOf(a.Err) {
+		case Given:
+			c.remember(r, a, now)
+		case Refused, NotFound:
+			c.forget(r)
+		case Unavailable:
+			c.awayUntil = now.Add(awayFor)
 		}
-		c.values[r].value.Wipe()
+	}
+}
+
+func (c *Cache) remember(r secrets.Reference, a secrets.Answer, now time.Time) {
+	if r.Attribute == "otp" { // a one-time password is soon over
+		return
+	}
+	if clone, err := a.Value.Clone(); err == nil {
+		c.forget(r)
 		c.values[r] = known{a.Item, clone, now}
 	}
+}
+
+func (c *Cache) forget(r secrets.Reference) {
+	c.values[r].value.Wipe()
+	delete(c.values, r)
 }
 
 // recall answers all references, or none.

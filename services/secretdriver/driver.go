@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,13 +47,14 @@ type Driver struct {
 	Source secrets.Source
 	Policy Policy
 	// Timeout is for one secret. Swarm gives up after 15 seconds, and starts
-	// no task on any node while it waits.
+	// no other task on that node while it waits.
 	Timeout time.Duration
 	Cache   *Cache // nil for none
 	Log     *slog.Logger
 }
 
-// DefaultTimeout leaves Swarm two more secrets' time.
+// DefaultTimeout is a third of Swarm's: the secrets of a node's tasks wait one
+// after another.
 const DefaultTimeout = 5 * time.Second
 
 // Get gives the value of a secret. The caller wipes it.
@@ -114,7 +116,7 @@ func (d *Driver) resolve(ctx context.Context, t secrets.Template) (secrets.Value
 	answers, outcome := d.read(ctx, refs)
 	defer answers.Wipe()
 	if err := answers.Err(); err != nil {
-		return secrets.Value{}, outcomeOf(err), err
+		return secrets.Value{}, worst(answers), err
 	}
 	value, err := t.Fill(func(r secrets.Reference) (secrets.Value, error) { return answers[r].Value, nil })
 	switch {
@@ -136,12 +138,8 @@ func (d *Driver) read(ctx context.Context, refs []secrets.Reference) (secrets.An
 		}
 	}
 	answers := d.Source.Read(ctx, refs)
-	err := answers.Err()
-	d.Cache.heard(err)
-	switch {
-	case err == nil:
-		d.Cache.remember(answers)
-	case errors.Is(err, secrets.ErrUnavailable):
+	d.Cache.heard(answers)
+	if worst(answers) == Unavailable {
 		if known, ok := d.Cache.recall(refs); ok {
 			answers.Wipe()
 			return known, FromCache
@@ -150,14 +148,28 @@ func (d *Driver) read(ctx context.Context, refs []secrets.Reference) (secrets.An
 	return answers, Given
 }
 
+// worst is the outcome of several answers. What the source says itself goes
+// before that it is away, for which alone the cache stands in.
+func worst(answers secrets.Answers) Outcome {
+	order := []Outcome{Given, Unavailable, Failed, NotFound, Refused}
+	at := 0
+	for _, a := range answers {
+		at = max(at, slices.Index(order, outcomeOf(a.Err)))
+	}
+	return order[at]
+}
+
+// outcomeOf sorts what a source answers for one reference.
 func outcomeOf(err error) Outcome {
 	switch {
-	case errors.Is(err, secrets.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
-		return Unavailable
-	case errors.Is(err, secrets.ErrNotFound), errors.Is(err, secrets.ErrAmbiguous):
-		return NotFound
+	case err == nil:
+		return Given
 	case errors.Is(err, secrets.ErrDenied):
 		return Refused
+	case errors.Is(err, secrets.ErrNotFound), errors.Is(err, secrets.ErrAmbiguous):
+		return NotFound
+	case errors.Is(err, secrets.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return Unavailable
 	}
 	return Failed
 }

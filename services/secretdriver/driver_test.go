@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,7 +23,8 @@ import (
 type source struct {
 	mu    sync.Mutex
 	err   error
-	wait  bool // until ctx ends
+	wait  bool             // until ctx ends
+	fails map[string]error // by reference
 	reads int
 	round int // part of the value
 }
@@ -42,6 +44,10 @@ func (s *source) Read(ctx context.Context, refs []secrets.Reference) secrets.Ans
 	}
 	out := secrets.Answers{}
 	for _, r := range refs {
+		if err := s.fails[r.String()]; err != nil {
+			out[r] = secrets.Answer{Err: err}
+			continue
+		}
 		out[r] = secrets.Answer{Item: secrets.Item{ID: "id", Version: "1"}, Value: secrets.NewValue(fmt.Appendf(nil, "value of %s #%d", r, s.round))}
 	}
 	return out
@@ -192,6 +198,72 @@ func TestCache(t *testing.T) {
 			t.Error("the cache is not empty")
 		}
 	})
+}
+
+// What the source refuses is not given out, however the rest of it fares.
+func TestCacheForgetsWhatIsRefused(t *testing.T) {
+	const a, b = "op://v/i/a", "op://v/i/b"
+	for name, test := range map[string]struct {
+		refused error
+		outcome Outcome
+	}{
+		"denied":    {secrets.ErrDenied, Refused},
+		"gone":      {&secrets.NotFoundError{What: "field"}, NotFound},
+		"ambiguous": {&secrets.AmbiguousError{What: "item"}, NotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &source{}
+				d, log := newDriver(s)
+				d.Cache = NewCache(time.Hour)
+				defer d.Cache.Close()
+				both := request(secrets.LabelTemplate, "{{ "+a+" }} {{ "+b+" }}")
+				get := func(r Request) (string, error) {
+					log.Reset()
+					value, err := d.Get(t.Context(), r)
+					defer value.Wipe()
+					return bytesOf(t, value), err
+				}
+				if _, err := get(both); err != nil {
+					t.Fatal(err)
+				}
+				s.fails = map[string]error{a: test.refused, b: secrets.ErrUnavailable}
+				if _, err := get(both); err == nil || !strings.Contains(log.String(), `"outcome":"`+string(test.outcome)+`"`) {
+					t.Errorf("one refused, one away: %v, the log says %s", err, log)
+				}
+				if _, err := get(both); err == nil {
+					t.Errorf("again, while the source counts as away: the log says %s", log)
+				}
+				if got, err := get(request(secrets.LabelReference, b)); err != nil || got != "value of "+b+" #0" {
+					t.Errorf("the one that is away: %q, %v", got, err)
+				}
+				time.Sleep(awayFor)
+				s.wait = true
+				if _, err := get(request(secrets.LabelReference, a)); err == nil {
+					t.Errorf("refused, then away: the log says %s", log)
+				}
+			})
+		})
+	}
+}
+
+// A fault that is neither is of the source all the same.
+func TestCacheStandsInForAwayAlone(t *testing.T) {
+	const a, b = "op://v/i/a", "op://v/i/b"
+	s := &source{}
+	d, log := newDriver(s)
+	d.Cache = NewCache(time.Hour)
+	defer d.Cache.Close()
+	both := request(secrets.LabelTemplate, "{{ "+a+" }} {{ "+b+" }}")
+	value, err := d.Get(t.Context(), both)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value.Wipe()
+	s.fails = map[string]error{a: errors.New("the answer is no item"), b: secrets.ErrUnavailable}
+	if _, err := d.Get(t.Context(), both); err == nil || !strings.Contains(log.String(), `"outcome":"failed"`) {
+		t.Errorf("one failed, one away: %v, the log says %s", err, log)
+	}
 }
 
 func TestPolicy(t *testing.T) {

@@ -62,10 +62,12 @@ type Action struct {
 	id       string // in the Swarm, of what is there
 }
 
-// Plan is what a sync does. Versions are those that it locks.
+// Plan is what a sync does.
 type Plan struct {
 	Actions []Action
-	Lock    secrets.Lock
+	Lock    secrets.Lock // the versions that it locks
+	// Dropped are the references that the lock loses: nothing names them.
+	Dropped []secrets.Reference
 }
 
 // Changes reports whether the Swarm would be changed.
@@ -103,6 +105,18 @@ func Relock(old secrets.Lock, answers secrets.Answers) secrets.Lock {
 		}
 	}
 	return lock
+}
+
+// dropped are the references of a lock that its successor has not.
+func dropped(old, lock secrets.Lock) []secrets.Reference {
+	var out []secrets.Reference
+	for r := range old {
+		if _, ok := lock[r]; !ok {
+			out = append(out, r)
+		}
+	}
+	slices.SortFunc(out, secrets.Reference.Compare)
+	return out
 }
 
 // Live is what a Swarm has.
@@ -158,10 +172,9 @@ func mounted(spec *swarm.ServiceSpec) map[string]bool {
 // the versions behind their references. It reads and changes nothing.
 func Compare(wanted []bundle.Secret, lock secrets.Lock, answers secrets.Answers, live Live, o Options) Plan {
 	plan := Plan{Lock: lock}
-	names := map[string]bool{}
+	names := namesOf(wanted)
 	for _, w := range wanted {
-		names[w.Name] = true
-		plan.Actions = append(plan.Actions, compare(w, answers, live, o))
+		plan.Actions = append(plan.Actions, compare(w, names, answers, live, o))
 	}
 	for _, s := range live.Secrets {
 		if names[s.Spec.Name] || !managed(s, o.Cluster) {
@@ -177,12 +190,21 @@ func Compare(wanted []bundle.Secret, lock secrets.Lock, answers secrets.Answers,
 	return plan
 }
 
+func namesOf(wanted []bundle.Secret) map[string]bool {
+	out := make(map[string]bool, len(wanted))
+	for _, w := range wanted {
+		out[w.Name] = true
+	}
+	return out
+}
+
 // managed reports whether a secret is ours, of this cluster.
 func managed(s swarm.Secret, cluster string) bool {
 	return s.Spec.Labels[secrets.LabelReference] != "" && s.Spec.Labels[secrets.LabelCluster] == cluster
 }
 
-func compare(w bundle.Secret, answers secrets.Answers, live Live, o Options) Action {
+// compare plans one secret; names are those of all that are wanted.
+func compare(w bundle.Secret, names map[string]bool, answers secrets.Answers, live Live, o Options) Action {
 	refs := w.Template.References()
 	a := Action{
 		Name: w.Name, Stack: string(w.Stack), References: refs, Users: live.Users[w.Name],
@@ -210,7 +232,7 @@ func compare(w bundle.Secret, answers secrets.Answers, live Live, o Options) Act
 		return a.fail("%v", err)
 	}
 	if there == nil {
-		a.Kind, a.Replaces = Create, live.earlier(w, a.labels, o)
+		a.Kind, a.Replaces = Create, live.earlier(w, names, a.labels, o)
 		a.Why = "new"
 		if a.Replaces != "" {
 			a.Why = "the item changed"
@@ -289,26 +311,41 @@ func difference(spec swarm.SecretSpec, labels map[string]string, o Options) stri
 }
 
 // earlier is the other version of a secret that a service which wants it uses.
-func (l Live) earlier(w bundle.Secret, labels map[string]string, o Options) string {
+// What is wanted too is another secret of the same text, not a version of this
+// one. Of several the one counts whose name is the nearest.
+func (l Live) earlier(w bundle.Secret, wanted map[string]bool, labels map[string]string, o Options) string {
+	var out string
 	for _, s := range l.byContent[labels[secrets.LabelContent]] {
-		if s.Spec.Name == w.Name || !managed(*s, o.Cluster) || s.Spec.Labels[secrets.LabelStack] != string(w.Stack) {
+		name := s.Spec.Name
+		if wanted[name] || !managed(*s, o.Cluster) || s.Spec.Labels[secrets.LabelStack] != string(w.Stack) {
 			continue
 		}
-		for _, service := range w.Services {
-			if slices.Contains(l.Users[s.Spec.Name], serviceName(w.Stack, service)) {
-				return s.Spec.Name
-			}
+		used := slices.ContainsFunc(w.Services, func(service stack.ServiceName) bool {
+			return slices.Contains(l.Users[name], serviceName(w.Stack, service))
+		})
+		if used && (out == "" || inCommon(name, w.Name) > inCommon(out, w.Name)) {
+			out = name
 		}
 	}
-	return ""
+	return out
+}
+
+// inCommon is how many bytes two names begin with alike.
+func inCommon(a, b string) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 // Outdated are the stacks with a service that uses another version of a secret
 // than is wanted and there.
 func Outdated(wanted []bundle.Secret, live Live, o Options) []stack.Name {
 	var out []stack.Name
+	names := namesOf(wanted)
 	for _, w := range wanted {
-		if there := live.byName[w.Name]; there != nil && live.earlier(w, there.Spec.Labels, o) != "" {
+		if there := live.byName[w.Name]; there != nil && live.earlier(w, names, there.Spec.Labels, o) != "" {
 			out = append(out, w.Stack)
 		}
 	}

@@ -1,7 +1,9 @@
 package secretsync
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -42,7 +44,7 @@ type Project interface {
 
 // Syncer plans and applies.
 type Syncer struct {
-	Source  secrets.Source
+	Source  secrets.Source // nil will do for a project without references
 	Swarm   Swarm
 	Options Options
 }
@@ -59,31 +61,30 @@ const (
 
 // Plan asks the source for versions and the Swarm for what it has. It reads no
 // value and changes nothing. A reference that cannot be resolved is an action
-// that failed, not an error.
+// that failed, not an error. Without references the source is not asked.
 func (s *Syncer) Plan(ctx context.Context, p Project) (Plan, error) {
-	plan, _, _, err := s.plan(ctx, p)
-	return plan, err
-}
-
-func (s *Syncer) plan(ctx context.Context, p Project) (Plan, []bundle.Secret, Live, error) {
-	fail := func(err error) (Plan, []bundle.Secret, Live, error) { return Plan{}, nil, Live{}, err }
 	wanted, err := p.Secrets(p.Lock())
 	if err != nil {
-		return fail(err)
+		return Plan{}, err
 	}
-	answers := s.Source.Versions(ctx, References(wanted))
-	if err := ctx.Err(); err != nil {
-		return fail(context.Cause(ctx))
+	answers := secrets.Answers{}
+	if refs := References(wanted); len(refs) > 0 {
+		answers = s.Source.Versions(ctx, refs)
+	}
+	if ctx.Err() != nil {
+		return Plan{}, context.Cause(ctx)
 	}
 	lock := Relock(p.Lock(), answers)
 	if wanted, err = p.Secrets(lock); err != nil {
-		return fail(err)
+		return Plan{}, err
 	}
 	live, err := s.live(ctx)
 	if err != nil {
-		return fail(err)
+		return Plan{}, err
 	}
-	return Compare(wanted, lock, answers, live, s.Options), wanted, live, nil
+	plan := Compare(wanted, lock, answers, live, s.Options)
+	plan.Dropped = dropped(p.Lock(), lock)
+	return plan, nil
 }
 
 func (s *Syncer) live(ctx context.Context) (Live, error) {
@@ -106,7 +107,7 @@ func (s *Syncer) live(ctx context.Context) (Live, error) {
 // creates, then locks, then prunes if it is asked to: killed at any point, the
 // next sync goes on from there.
 func (s *Syncer) Apply(ctx context.Context, p Project, plan Plan, prune bool) (Plan, error) {
-	done := Plan{Actions: slices.Clone(plan.Actions), Lock: maps.Clone(plan.Lock)}
+	done := Plan{Actions: slices.Clone(plan.Actions), Lock: maps.Clone(plan.Lock), Dropped: plan.Dropped}
 	s.create(ctx, done.Actions)
 	before := p.Lock()
 	for _, a := range done.Of(Failed) {
@@ -219,9 +220,26 @@ func (s *Syncer) createOne(ctx context.Context, a *Action, answers secrets.Answe
 		return fmt.Errorf("this manager has no plugin %q, install skep-secretdriver on every manager: %w", s.Options.Driver, err)
 	}
 	if err != nil {
-		return fmt.Errorf("create: %w", err)
+		return fmt.Errorf("create: %w", unquote(err, spec.Data))
 	}
 	return nil
+}
+
+// errQuotes stands for an answer that quotes the request, as that of a proxy
+// before the engine may.
+var errQuotes = errors.New("the engine refused it, with words that hold the value and are not shown")
+
+// unquote drops an error that holds the value, plain or as it was sent.
+func unquote(err error, value []byte) error {
+	if err == nil || len(value) == 0 {
+		return err
+	}
+	sent := base64.StdEncoding.AppendEncode(nil, value)
+	defer clear(sent)
+	if text := []byte(err.Error()); bytes.Contains(text, bytes.TrimSpace(value)) || bytes.Contains(text, sent) {
+		return errQuotes
+	}
+	return err
 }
 
 // ErrMoved: an item changed between the plan and its reading.

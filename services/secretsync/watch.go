@@ -2,6 +2,7 @@ package secretsync
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -46,6 +47,12 @@ const (
 	longest    = time.Hour
 )
 
+// turnTime is how long a turn may wait for the source and the Swarm. Deploys
+// have time limits of their own.
+const turnTime = 3 * time.Minute
+
+var errSlowTurn = errors.New("the store or the Swarm took longer than " + turnTime.String())
+
 // Run watches until ctx ends. Nothing else ends it: a source or a Swarm that
 // is away is asked again at the next turn.
 func (w *Watcher) Run(ctx context.Context) error {
@@ -71,26 +78,56 @@ func (w *Watcher) turn(ctx context.Context) {
 			w.Log.Warn(what, "why", why)
 		}
 	}
-	project, err := w.Open(ctx)
+	if wanted, live, ok := w.sync(ctx, report); ok {
+		w.deploy(ctx, wanted, live)
+	}
+}
+
+// sync brings the secrets up to date, and returns what a deploy goes by. It
+// reports what failed, unless that is ctx.
+func (w *Watcher) sync(ctx context.Context, report func(what, why string)) (wanted []bundle.Secret, live Live, ok bool) {
+	limited, cancel := context.WithTimeoutCause(ctx, turnTime, errSlowTurn)
+	defer cancel()
+	// failed says why the turn ends here.
+	failed := func(what string, err error) ([]bundle.Secret, Live, bool) {
+		switch {
+		case ctx.Err() != nil:
+		case limited.Err() != nil:
+			report(what, context.Cause(limited).Error())
+		default:
+			report(what, err.Error())
+		}
+		return nil, Live{}, false
+	}
+	project, err := w.Open(limited)
 	if err != nil {
-		report("the project cannot be read", err.Error())
-		return
+		return failed("the project cannot be read", err)
 	}
-	plan, err := w.Syncer.Plan(ctx, project)
-	if ctx.Err() != nil {
-		return
-	}
+	plan, err := w.Syncer.Plan(limited, project)
 	if err != nil {
-		report("no sync", err.Error())
-		return
+		return failed("no sync", err)
 	}
-	done, err := w.Syncer.Apply(ctx, project, plan, w.Prune)
-	if ctx.Err() != nil {
-		return
+	done, err := w.Syncer.Apply(limited, project, plan, w.Prune)
+	if ctx.Err() == nil {
+		w.log(done, report)
+	}
+	if limited.Err() != nil {
+		return failed("the sync is not complete", limited.Err())
 	}
 	if err != nil {
 		report("the sync is not complete", err.Error())
 	}
+	if wanted, err = project.Secrets(done.Lock); err != nil {
+		return failed("the project cannot be generated", err)
+	}
+	if live, err = w.Syncer.live(limited); err != nil {
+		return failed("no deploy", err)
+	}
+	return wanted, live, true
+}
+
+// log says what a sync did.
+func (w *Watcher) log(done Plan, report func(what, why string)) {
 	for _, a := range done.Actions {
 		switch {
 		case a.Kind == Failed:
@@ -101,17 +138,9 @@ func (w *Watcher) turn(ctx context.Context) {
 			w.Log.Info("secret", "name", a.Name, "did", a.Kind, "why", a.Why)
 		}
 	}
-	wanted, err := project.Secrets(done.Lock)
-	if err != nil {
-		report("the project cannot be generated", err.Error())
-		return
+	for _, r := range done.Dropped {
+		w.Log.Info("lock", "dropped", r.String(), "why", "nothing that was read names it")
 	}
-	live, err := w.Syncer.live(ctx)
-	if err != nil {
-		report("no deploy", err.Error())
-		return
-	}
-	w.deploy(ctx, wanted, live)
 }
 
 // deploy deploys stack by stack, so that one that fails keeps no other back.

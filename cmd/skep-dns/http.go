@@ -13,6 +13,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
+// lastList tells when the services of the Swarm were last seen; 0 before.
+func lastList(r prometheus.Registerer, listed func() time.Time) {
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "skep_dns_last_list_timestamp_seconds", Help: "When the services of the Swarm were last listed.",
+	}, func() float64 {
+		if at := listed(); !at.IsZero() {
+			return float64(at.Unix())
+		}
+		return 0
+	}))
+}
+
 // registry has what every process tells of itself.
 func registry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
@@ -20,15 +32,13 @@ func registry() *prometheus.Registry {
 	return r
 }
 
-// admin answers /healthz, /metrics and /status until the context ends.
-func (p *program) admin(ctx context.Context, l net.Listener, metrics *prometheus.Registry, healthy func() error, status func() any) error {
+// admin answers /healthz, /metrics and /status until the context ends. It is
+// well while it runs: a Swarm or a provider that is away is no reason to start
+// it anew.
+func (p *program) admin(ctx context.Context, l net.Listener, metrics *prometheus.Registry, status func() any) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := healthy(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
 		w.Write([]byte("ok\n"))
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {

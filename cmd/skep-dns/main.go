@@ -45,7 +45,7 @@ Usage: skep-dns sync [flags]         send records to the zones' providers
        skep-dns healthcheck [flags]  ask the running one for /healthz, and exit
 
   DOCKER_HOST=tcp://proxy:2375  the Docker API: GET /services and /events
-  CLOUDFLARE_API_TOKEN, UNIFI_URL, UNIFI_API_KEY, RFC2136_SERVER, RFC2136_TSIG_NAME, RFC2136_TSIG_SECRET,
+  CLOUDFLARE_API_TOKEN, CLOUDFLARE_ACCOUNT_ID (of a tunnel), UNIFI_URL, UNIFI_API_KEY, RFC2136_SERVER, RFC2136_TSIG_NAME, RFC2136_TSIG_SECRET,
   SKEP_DNS_TSIG_NAME, SKEP_DNS_TSIG_SECRET (of transfers to secondaries); NAME_FILE names a file instead
 
 Example: skep-dns serve -zones dns.yaml -listen :53 -secondary 10.0.0.12:53
@@ -68,6 +68,7 @@ type options struct {
 
 	once, dryRun bool
 	share        float64
+	origin       string
 
 	listen      string
 	state       string
@@ -119,6 +120,11 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		flags.Usage()
 		return exitUsage
 	}
+	if err := o.check(name); err != nil {
+		fmt.Fprintf(stderr, "%v\n\n", err)
+		flags.Usage()
+		return exitUsage
+	}
 	p := &program{log: slog.New(slog.NewJSONHandler(stderr, nil)), stdout: stdout, get: providers.FromEnv(os.LookupEnv)}
 	if err := command(p, ctx, o); err != nil {
 		args := []any{"error", err}
@@ -143,6 +149,7 @@ func (o *options) define(f *flag.FlagSet, command string) {
 	if command == "sync" {
 		f.BoolVar(&o.once, "once", false, "sync once and print the plans as JSON")
 		f.BoolVar(&o.dryRun, "dry-run", false, "change nothing")
+		f.StringVar(&o.origin, "tunnel-origin", "", "`URL` of the ingress as cloudflared reaches it, https://ingress_caddy: syncs the rules of a remotely managed tunnel too")
 		f.Float64Var(&o.share, "max-removals", dns.DefaultShare, "part of the cluster's records in a zone that may begin to go at once")
 		return
 	}
@@ -151,6 +158,22 @@ func (o *options) define(f *flag.FlagSet, command string) {
 	f.Var(&o.allow, "allow", "`network` whose clients get answers, instead of the private ones; may be repeated")
 	f.Var(&o.secondaries, "secondary", "`host:port` of a secondary that is told of changes; may be repeated")
 	f.Var(&o.nameServers, "name-server", "`host` name of a server of the zones, the primary first; may be repeated")
+}
+
+func (o *options) check(command string) error {
+	switch {
+	case command == "healthcheck":
+		return nil
+	case o.resync < time.Second:
+		return errors.New("-resync is at least 1s")
+	case o.grace < 0:
+		return errors.New("-grace is not negative")
+	case o.origin == "":
+		return nil
+	case o.once:
+		return errors.New("-once does not sync a tunnel: `skep tunnel sync` does")
+	}
+	return checkOrigin(o.origin)
 }
 
 // load reads the zones file.

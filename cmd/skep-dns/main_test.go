@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -190,7 +191,7 @@ func serveSwarm(t *testing.T, swarm *swarmtest.Swarm, docker *relay) {
 		t.Errorf("healthcheck: %d", code)
 	}
 	metrics := get(t, "http://127.0.0.1:"+web+"/metrics")
-	for _, want := range []string{`skep_dns_queries_total{proto="tcp",rcode="NOERROR"}`, `skep_dns_zone_serial{zone="in.example.com."}`} {
+	for _, want := range []string{`skep_dns_queries_total{proto="tcp",rcode="NOERROR"}`, `skep_dns_zone_serial{zone="in.example.com."}`, "skep_dns_last_list_timestamp_seconds 1."} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("no %s in the metrics", want)
 		}
@@ -237,7 +238,9 @@ func syncSwarm(t *testing.T, swarm *swarmtest.Swarm, docker *relay) {
 	t.Setenv("CLOUDFLARE_API_URL", fake.URL)
 	t.Setenv("CLOUDFLARE_API_TOKEN", fake.Token)
 	web := dnstest.FreePort(t)
-	log, stop := start(t, "sync", "-zones", write(t, zonesFile), "-http", "127.0.0.1:"+web, "-grace", "1s")
+	fake.AddTunnel("account", "tunnel-id", "cloudflare", `{"ingress":[{"hostname":"ssh.example.com","service":"ssh://host:22"},{"service":"http_status:404"}]}`)
+	t.Setenv("CLOUDFLARE_ACCOUNT_ID", "account")
+	log, stop := start(t, "sync", "-zones", write(t, zonesFile), "-http", "127.0.0.1:"+web, "-grace", "1s", "-tunnel-origin", "https://ingress_caddy")
 	records := func(want ...string) {
 		t.Helper()
 		dnstest.Eventually(t, func() error {
@@ -253,8 +256,28 @@ func syncSwarm(t *testing.T, swarm *swarmtest.Swarm, docker *relay) {
 			return nil
 		})
 	}
-	create(t, swarm, "web_a", "caddy=a.example.com a.in.example.com", "com.docker.stack.namespace=web")
+	tunneled := func(want ...string) {
+		t.Helper()
+		dnstest.Eventually(t, func() error {
+			config, _ := fake.TunnelConfig("account", "tunnel-id")
+			var c struct{ Ingress []map[string]any }
+			if err := json.Unmarshal([]byte(config), &c); err != nil {
+				return err
+			}
+			var got []string
+			for _, r := range c.Ingress {
+				got = append(got, fmt.Sprint(r["hostname"], " ", r["service"], " ", r["originRequest"]))
+			}
+			if !slices.Equal(got, append(want, "ssh.example.com ssh://host:22 <nil>", "<nil> http_status:404 <nil>")) {
+				return fmt.Errorf("rules %q", got)
+			}
+			return nil
+		})
+	}
+	ruleA := "a.example.com https://ingress_caddy map[noTLSVerify:true originServerName:a.example.com]"
+	create(t, swarm, "web_a", "caddy=a.example.com a.in.example.com", "caddy.tls=internal", "com.docker.stack.namespace=web")
 	records("a.example.com")
+	tunneled(ruleA)
 	docker.cut() // a proxy that restarts: what cannot be seen stays
 	create(t, swarm, "web_b", "caddy=b.example.com", "com.docker.stack.namespace=web")
 	dnstest.Eventually(t, func() error {
@@ -266,13 +289,19 @@ func syncSwarm(t *testing.T, swarm *swarmtest.Swarm, docker *relay) {
 	records("a.example.com")
 	docker.open(t)
 	records("a.example.com", "b.example.com")
+	ruleB := "b.example.com https://ingress_caddy map[originServerName:b.example.com]"
+	tunneled(ruleA, ruleB)
 	if _, err := swarm.Docker("service", "rm", "web_a"); err != nil {
 		t.Fatal(err)
 	}
 	records("b.example.com")
-	var status map[string]struct{ Error string }
-	if err := json.Unmarshal([]byte(get(t, "http://127.0.0.1:"+web+"/status")), &status); err != nil || status["public"].Error != "" {
+	tunneled(ruleB)
+	var status map[string]struct{ Error *string }
+	if err := json.Unmarshal([]byte(get(t, "http://127.0.0.1:"+web+"/status")), &status); err != nil || len(status) != 2 || status["public"].Error != nil || status["tunnel/tunnel-id"].Error != nil {
 		t.Errorf("status %v: %v", status, err)
+	}
+	if metrics := get(t, "http://127.0.0.1:"+web+"/metrics"); !strings.Contains(metrics, `skep_dns_last_sync_timestamp_seconds{zone="tunnel/tunnel-id"}`) {
+		t.Errorf("no tunnel in the metrics")
 	}
 	stop()
 	if strings.Contains(log.String(), fake.Token) {
@@ -300,6 +329,11 @@ func TestRefusals(t *testing.T) {
 		"no command":      {nil, nil, exitUsage, "Usage:"},
 		"another command": {[]string{"dance"}, nil, exitUsage, "Usage:"},
 		"help":            {[]string{"--help"}, nil, exitDone, "Example:"},
+		"no pause":        {[]string{"serve", "-resync", "0"}, nil, exitUsage, "-resync"},
+		"a short pause":   {[]string{"sync", "-resync", "999ms"}, nil, exitUsage, "-resync"},
+		"negative grace":  {[]string{"sync", "-grace", "-1s"}, nil, exitUsage, "-grace is"},
+		"a plain origin":  {[]string{"sync", "-tunnel-origin", "http://ingress_caddy"}, nil, exitUsage, "-tunnel-origin"},
+		"tunnel, once":    {[]string{"sync", "-once", "-tunnel-origin", "https://ingress_caddy"}, nil, exitUsage, "skep tunnel sync"},
 		"an argument":     {[]string{"serve", "x"}, nil, exitUsage, "Usage:"},
 		"no file":         {[]string{"serve", "-zones", "/nowhere"}, nil, exitFailed, "no such file"},
 		"no cluster":      {[]string{"serve", "-zones", write(t, "zones: []")}, nil, exitFailed, "the cluster has no name"},
@@ -308,6 +342,9 @@ func TestRefusals(t *testing.T) {
 		"no token":        {[]string{"sync", "-zones", write(t, zonesFile)}, nil, exitFailed, "CLOUDFLARE_API_TOKEN_FILE"},
 		"no key":          {[]string{"serve", "-zones", write(t, zonesFile), "-secondary", "127.0.0.1:53"}, nil, exitFailed, "SKEP_DNS_TSIG_NAME is not set"},
 		"no secret":       {[]string{"serve", "-zones", write(t, zonesFile)}, map[string]string{"SKEP_DNS_TSIG_NAME": "key"}, exitFailed, "SKEP_DNS_TSIG_SECRET is not set"},
+		"no account":      {[]string{"sync", "-zones", write(t, zonesFile), "-tunnel-origin", "https://ingress_caddy"}, map[string]string{"CLOUDFLARE_API_TOKEN": "t"}, exitFailed, "CLOUDFLARE_ACCOUNT_ID is not set"},
+		"no tunnel": {[]string{"sync", "-zones", write(t, "cluster: c\nzones: [{name: z, domain: example.com, provider: cloudflare, target: 192.0.2.1}]"), "-tunnel-origin", "https://ingress_caddy"},
+			map[string]string{"CLOUDFLARE_API_TOKEN": "t", "CLOUDFLARE_ACCOUNT_ID": "a"}, exitFailed, "no zone of"},
 		"a bad network":   {[]string{"serve", "-zones", write(t, zonesFile), "-allow", "everybody"}, nil, exitFailed, "-allow"},
 		"a broken record": {[]string{"serve", "-zones", write(t, "cluster: c\nzones: [{name: z, domain: example.com, provider: skep, records: [{name: a.example.com, type: A, content: x}]}]")}, nil, exitFailed, "not an IPv4 address"},
 	} {

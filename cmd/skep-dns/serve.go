@@ -64,9 +64,7 @@ func (p *program) serve(ctx context.Context, o options) error {
 	p.log.Info("serving", "dns", l.Addr().String(), "http", admin.Addr().String(), "transfers", config.Key != nil)
 	parts := []func(context.Context) error{
 		func(ctx context.Context) error { return server.Serve(ctx, packets, l) },
-		func(ctx context.Context) error {
-			return p.admin(ctx, admin, metrics, func() error { return nil }, h.status)
-		},
+		func(ctx context.Context) error { return p.admin(ctx, admin, metrics, h.status) },
 	}
 	if os.Getenv("DOCKER_HOST") == "" {
 		p.log.Warn("DOCKER_HOST is not set: the zones file is all there is to serve")
@@ -76,13 +74,14 @@ func (p *program) serve(ctx context.Context, o options) error {
 			return err
 		}
 		defer closeDocker()
-		lists := make(chan []labels.Service)
+		lastList(metrics, watcher.Listed)
+		lists := make(chan seen)
 		parts = append(parts,
 			func(ctx context.Context) error { return h.run(ctx, lists) },
 			func(ctx context.Context) error {
-				return watcher.Run(ctx, func(services []labels.Service) {
+				return watcher.Run(ctx, func(services []labels.Service, stale func() bool) {
 					select {
-					case lists <- services:
+					case lists <- seen{services, stale}:
 					case <-ctx.Done():
 					}
 				})
@@ -167,22 +166,33 @@ func (h *holder) own(zones []networks.Zone) []dns.Zone {
 	return out
 }
 
-// run serves each list, and lets names go when their time has come.
-func (h *holder) run(ctx context.Context, lists <-chan []labels.Service) error {
-	var services []labels.Service
+// seen is a list of services, and whether more may have happened since.
+type seen struct {
+	services []labels.Service
+	stale    func() bool
+}
+
+// run serves each list, and lets names go when their time has come: not while
+// the list is stale.
+func (h *holder) run(ctx context.Context, lists <-chan seen) error {
+	last := seen{stale: func() bool { return true }}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		select {
-		case services = <-lists:
+		case last = <-lists:
 		case <-timer.C:
-			if services == nil {
-				continue
+			select {
+			case last = <-lists:
+			default:
+			}
+			if last.stale() {
+				continue // the next list comes
 			}
 		case <-ctx.Done():
 			return nil
 		}
-		timer.Reset(h.update(services, time.Now()))
+		timer.Reset(h.update(last.services, time.Now()))
 	}
 }
 

@@ -46,25 +46,48 @@ func (p *program) sync(ctx context.Context, o options) error {
 		return p.syncOnce(ctx, o, d, cluster, open, watcher)
 	}
 	metrics := registry()
+	about := reconcile.NewMetrics(metrics)
+	tunnels, err := p.tunnels(o, d.Zones, about)
+	if err != nil {
+		return err
+	}
 	r := &reconcile.Reconciler{
 		Providers: open, Cluster: cluster, Grace: o.grace, Share: o.share, Resync: o.resync, DryRun: o.dryRun,
-		Log: p.log, Metrics: reconcile.NewMetrics(metrics),
+		Log: p.log, Metrics: about,
 	}
+	lastList(metrics, watcher.Listed)
 	l, err := listen(ctx, o.http)
 	if err != nil {
 		return err
 	}
-	p.log.Info("syncing", "cluster", cluster, "zones", len(open), "http", l.Addr().String(), "dry-run", o.dryRun)
-	return together(ctx,
+	p.log.Info("syncing", "cluster", cluster, "zones", len(open), "tunnels", len(tunnels), "http", l.Addr().String(), "dry-run", o.dryRun)
+	status := func() any {
+		all := map[string]any{}
+		for name, s := range r.Status() {
+			all[name] = s
+		}
+		for _, t := range tunnels {
+			all[t.Name()] = t.Status()
+		}
+		return all
+	}
+	parts := []func(context.Context) error{
 		r.Run,
 		func(ctx context.Context) error {
-			return watcher.Run(ctx, func(services []labels.Service) { r.Want(dns.Zones(labels.Zones(d.Zones, services))) })
+			return watcher.Run(ctx, func(services []labels.Service, stale func() bool) {
+				zones, sites := dns.Zones(labels.Zones(d.Zones, services)), labels.SitesOf(services)
+				r.Want(zones, stale)
+				for _, t := range tunnels {
+					t.Want(rules(zones, sites, t.ID, t.Origin), stale)
+				}
+			})
 		},
-		func(ctx context.Context) error {
-			// Well while it runs: a provider that is away is no reason to start it anew.
-			return p.admin(ctx, l, metrics, func() error { return nil }, func() any { return r.Status() })
-		},
-	)
+		func(ctx context.Context) error { return p.admin(ctx, l, metrics, status) },
+	}
+	for _, t := range tunnels {
+		parts = append(parts, t.Run)
+	}
+	return together(ctx, parts...)
 }
 
 // syncOnce plans, applies and prints every zone.

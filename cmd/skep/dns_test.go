@@ -39,6 +39,9 @@ func TestDNSScripts(t *testing.T) {
 				{"hostname":"old.example.com","service":"https://ingress_caddy","originRequest":{"originServerName":"old.example.com"}},
 				{"hostname":"ssh.example.com","service":"ssh://host:22"},
 				{"service":"http_status:503"}],"originRequest":{"connectTimeout":10}}`)
+			f.AddTunnel("many", tunnel, "cloudflare", `{"ingress":[
+				{"hostname":"a.example.com","service":"https://ingress_caddy"},{"hostname":"b.example.com","service":"https://ingress_caddy"},
+				{"hostname":"c.example.com","service":"https://ingress_caddy"},{"service":"http_status:404"}]}`)
 			e.Values[key{}] = f
 			e.Setenv("CLOUDFLARE_API_URL", f.URL)
 			return nil

@@ -52,6 +52,8 @@ func tunnelFlags(more ...cli.Flag) []cli.Flag {
 	}, more...)
 }
 
+var errHeldRules = errors.New("more rules would go at once than --max-removals allows")
+
 func (p *program) runTunnel(c *cli.Context, dry bool) error {
 	if err := noArguments(c); err != nil {
 		return err
@@ -87,7 +89,7 @@ func (p *program) runTunnel(c *cli.Context, dry bool) error {
 	switch {
 	case dry:
 	case plan.Held:
-		return failed(errors.New("more rules would go at once than --max-removals allows")).because("nothing was changed; when it is meant, run it again with --force")
+		return failed(errHeldRules).because("nothing was changed; when it is meant, run it again with --force")
 	case plan.Pending():
 		if err := at.Write(c.Context, read, plan.Rules); err != nil {
 			return failed(err)
@@ -133,6 +135,9 @@ func (p *program) showTunnel(c *cli.Context, plan tunnel.Plan) error {
 		mark := map[tunnel.Action]string{
 			tunnel.Create: paint.Green("create "), tunnel.Update: paint.Yellow("update "), tunnel.Remove: paint.Red("remove "),
 		}[change.Action]
+		if plan.Held && change.Action == tunnel.Remove {
+			mark = paint.Red("held   ")
+		}
 		if _, err := fmt.Fprintf(p.stdout, "%s  %s -> %s\n", mark, problem.Printable(host), problem.Printable(change.Rule.Service())); err != nil {
 			return err
 		}
@@ -140,6 +145,10 @@ func (p *program) showTunnel(c *cli.Context, plan tunnel.Plan) error {
 	for _, conflict := range plan.Conflicts {
 		fmt.Fprintf(p.stdout, "%s  %s: %s\n", paint.Red("refused"), problem.Printable(conflict.Hostname), problem.Printable(conflict.Reason))
 	}
-	_, err := fmt.Fprintf(p.stdout, "tunnel %s: %d to change, %d unchanged\n", plan.Tunnel, len(plan.Changes), plan.Unchanged)
+	held := ""
+	if plan.Held {
+		held = "; held: " + errHeldRules.Error() + ", and sync changes nothing without --force"
+	}
+	_, err := fmt.Fprintf(p.stdout, "tunnel %s: %d to change, %d unchanged%s\n", plan.Tunnel, len(plan.Changes), plan.Unchanged, held)
 	return err
 }

@@ -59,6 +59,9 @@ type Options struct {
 	// at once.
 	Share float64
 	Force bool // however many
+	// Stale: what is wanted may be out of date, so that no record goes or begins
+	// to.
+	Stale bool
 }
 
 // Defaults of the options.
@@ -300,6 +303,13 @@ func (c *comparison) leave(l Live) {
 	change.Record.Owner = l.Mark.Owner
 	begin := l.Mark.Gone.IsZero()
 	switch {
+	case c.options.Stale:
+		change.Reason = "nothing wanted it when the services were last seen"
+		if !begin {
+			change.Due = l.Mark.Gone.Add(c.options.Grace)
+		}
+		c.plan.Waiting = append(c.plan.Waiting, change)
+		return
 	case l.Orphan:
 		change.Reason = "it marks no record"
 		c.add(change)

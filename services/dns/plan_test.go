@@ -106,6 +106,29 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// What is wanted may be out of date: records are made and mended, and none
+// goes or begins to.
+func TestStale(t *testing.T) {
+	a := rec("a.example.com", networks.A, "192.0.2.1")
+	due, gone, never := now.Add(-2*time.Hour), now.Add(-time.Minute), time.Time{}
+	live := []Live{
+		mine(rec("b.example.com", networks.A, "192.0.2.2"), due),
+		mine(rec("c.example.com", networks.A, "192.0.2.3"), never),
+		mine(rec("d.example.com", networks.A, "192.0.2.4"), gone),
+		mine(rec("e.example.com", networks.A, "192.0.2.9"), never),
+		{Record: rec("f.example.com", networks.TXT, "skep=homelab"), Mark: &Mark{Cluster: "homelab"}, Orphan: true},
+	}
+	wanted := []networks.Record{a, rec("e.example.com", networks.A, "192.0.2.5")}
+	p := compare(wanted, live, Traits{}, Options{Stale: true})
+	if got, want := summary(p), "create A a.example.com, update A e.example.com, waits b.example.com, waits c.example.com, waits d.example.com, waits f.example.com"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	var text strings.Builder
+	if err := p.WriteText(&text, problem.Paint{}); err != nil || !strings.Contains(text.String(), "c.example.com  nothing wanted it when") || !strings.Contains(text.String(), "b.example.com  until 2026-11-21T11:00:00Z") {
+		t.Errorf("%v\n%s", err, &text)
+	}
+}
+
 func TestShare(t *testing.T) {
 	var live []Live
 	for i := range 20 {

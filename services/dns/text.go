@@ -100,7 +100,11 @@ func (p Plan) WriteText(w io.Writer, paint problem.Paint) error {
 		out.WriteString("  " + c.Line(paint) + "\n")
 	}
 	for _, c := range p.Waiting {
-		fmt.Fprintf(&out, "  %s  %-5s %s  %s\n", paint.Dim("waits  "), c.Record.Type, c.Record.Name, paint.Dim("until "+c.Due.UTC().Format(time.RFC3339)))
+		note := c.Reason
+		if !c.Due.IsZero() {
+			note = "until " + c.Due.UTC().Format(time.RFC3339)
+		}
+		fmt.Fprintf(&out, "  %s  %-5s %s  %s\n", paint.Dim("waits  "), c.Record.Type, c.Record.Name, paint.Dim(note))
 	}
 	for _, c := range p.Held {
 		fmt.Fprintf(&out, "  %s  %-5s %s  %s\n", paint.Red("held   "), c.Record.Type, c.Record.Name, paint.Dim("too many records would go at once"))

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -213,7 +214,11 @@ func compare(t *testing.T, engine *witness, env []string, requests func(yield fu
 				if status != http.StatusOK && status != http.StatusForbidden {
 					t.Errorf("%s %s: %s: got %d, want 200 or 403", name, request, s.name, status)
 				}
-				if saw := engine.take(); (len(saw) > 0) != (status == http.StatusOK) {
+				saw := engine.take()
+				if !strings.Contains(request, "/_ping") { // one that asked whether a subject is ready may come late
+					saw = slices.DeleteFunc(saw, func(s string) bool { return s == "GET /_ping" })
+				}
+				if (len(saw) > 0) != (status == http.StatusOK) {
 					t.Errorf("%s %s: %s: got %d, and the engine saw %q", name, request, s.name, status, saw)
 				}
 			}

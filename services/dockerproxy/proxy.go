@@ -57,12 +57,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case err == nil:
 	case errors.Is(err, ErrRefused):
 		p.metrics.count(c, refused)
-		p.log.Warn("refused", "method", r.Method, "uri", short(r.RequestURI), "remote", r.RemoteAddr, "agent", short(r.UserAgent()), "reason", err.Error())
+		p.log.Warn("refused", "method", r.Method, "path", short(pathOf(r.RequestURI)), "remote", r.RemoteAddr, "agent", short(r.UserAgent()), "reason", err.Error())
 		answerWith(w, http.StatusForbidden, message{err.Error()})
 		return
 	case errors.Is(err, errOutside):
 		p.metrics.count(c, outside)
-		p.log.Info("outside of the selector", "method", r.Method, "uri", short(r.RequestURI), "remote", r.RemoteAddr)
+		p.log.Info("outside of the selector", "method", r.Method, "path", short(pathOf(r.RequestURI)), "remote", r.RemoteAddr)
 		answerWith(w, http.StatusNotFound, message{fmt.Sprintf("No such %s: %s", strings.TrimSuffix(c.route.kind(), "s"), c.name)})
 		return
 	case errors.Is(err, errNothing):
@@ -104,6 +104,9 @@ func (p *Proxy) admit(r *http.Request) (call, error) {
 	if protocols := r.Header.Values("Upgrade"); len(protocols) > 1 || len(protocols) == 1 && !strings.EqualFold(protocols[0], c.route.upgrade) {
 		return c, fmt.Errorf("%w: %s does not upgrade to %q", ErrRefused, c.route, protocols)
 	}
+	if !p.show.EnvValues && c.route == top && asksPs(c.target.query) {
+		return c, fmt.Errorf("%w: ps_args can print variables: it needs ENV_VALUES=1", ErrRefused)
+	}
 	if p.learner != nil && p.learner.saw(c) {
 		p.log.Info("learned", "request", c.route.String(), "switches", p.learner.switches())
 	}
@@ -111,6 +114,15 @@ func (p *Proxy) admit(r *http.Request) (call, error) {
 		return c, nil
 	}
 	return p.narrower.admit(r.Context(), c)
+}
+
+var top, _, _ = find(http.MethodGet, []string{"containers", "any", "top"})
+
+// asksPs reports whether a query of top has arguments for the host's ps, or
+// may have some for another reader.
+func asksPs(query string) bool {
+	values, err := url.ParseQuery(query)
+	return err != nil || values.Has("ps_args")
 }
 
 func rewrite(r *httputil.ProxyRequest) {
@@ -129,6 +141,9 @@ func rewrite(r *httputil.ProxyRequest) {
 func (p *Proxy) modify(response *http.Response) error {
 	ctx := response.Request.Context()
 	c := ctx.Value(callKey{}).(call)
+	if c.route.answer == described && !c.route.lasts() {
+		response.ContentLength = 0 // else ReverseProxy flushes each piece of what is chunked
+	}
 	narrows := p.narrower != nil && (c.route.narrow == narrowList || c.route.narrow == narrowEvents)
 	if response.StatusCode/100 != 2 || c.route.answer != described || p.show.all() && !narrows {
 		return nil
@@ -137,7 +152,9 @@ func (p *Proxy) modify(response *http.Response) error {
 		return fmt.Errorf("the answer is in the coding %q, and cannot be looked into", coding)
 	}
 	response.Header.Del("Content-Length")
-	response.ContentLength = -1
+	if c.route.lasts() {
+		response.ContentLength = -1
+	}
 	if response.Request.Method == http.MethodHead {
 		return nil
 	}
@@ -149,7 +166,7 @@ func (p *Proxy) modify(response *http.Response) error {
 		response.Body = body
 	}
 	if !p.show.all() {
-		response.Body = newRewriter(response.Body, p.show, c.route.kind(), func() { p.metrics.redacted.Add(1) })
+		response.Body = newRewriter(response.Body, p.show, c.route.kind(), func(n int) { p.metrics.redacted.Add(int64(n)) })
 	}
 	return nil
 }
@@ -197,6 +214,12 @@ func nothing(kind string) any {
 		return struct{ Volumes, Warnings []string }{[]string{}, []string{}}
 	}
 	return []string{}
+}
+
+// pathOf leaves out the query: that of a build has its arguments.
+func pathOf(requestURI string) string {
+	path, _, _ := strings.Cut(requestURI, "?")
+	return path
 }
 
 // short bounds what a client can write into the log.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -146,6 +147,36 @@ func TestProxy(t *testing.T) {
 	}
 }
 
+// The host's ps prints environments when its arguments ask for them.
+func TestArgumentsOfTop(t *testing.T) {
+	socket := startDaemon(t).socket
+	shown, hidden := []string{"CONTAINERS=1", "ENV_VALUES=1"}, []string{"CONTAINERS=1"}
+	for _, test := range []struct {
+		settings []string
+		uri      string
+		status   int
+	}{
+		{hidden, "/containers/web/top", 200},
+		{hidden, "/containers/web/top?x=1", 200},
+		{hidden, "/containers/web/top?ps_args=auxeww", 403},
+		{hidden, "/v1.41/containers/web/top?x=1&%70s_args=auxeww", 403},
+		{hidden, "/containers/web/top?x;ps_args=auxeww", 403},
+		{hidden, "/containers/web/top?x=%zz", 403},
+		{hidden, "/containers/json?ps_args=auxeww", 200},
+		{shown, "/containers/web/top?ps_args=auxeww", 200},
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			w := httptest.NewRecorder()
+			s := settings(t, test.settings...)
+			s.Socket = socket
+			New(s, slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, test.uri, nil))
+			if w.Code != test.status || w.Code == 403 && !strings.Contains(w.Body.String(), "ps_args can print variables: it needs ENV_VALUES=1") {
+				t.Errorf("%s %s with %v: got %d %s, want %d", method, test.uri, test.settings, w.Code, w.Body, test.status)
+			}
+		}
+	}
+}
+
 func TestEventsAreNotHeldBack(t *testing.T) {
 	d := startDaemon(t)
 	response, err := http.Get("http://" + serve(t, d.socket, t.Output()) + "/events")
@@ -182,7 +213,7 @@ func TestRefusalsAreLogged(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- Serve(ctx, l, handler) }()
-	if status, _ := raw(t, l.Addr().String(), "DELETE /nodes/x HTTP/1.1\r\nHost: x\r\n\r\n"); status != 403 {
+	if status, _ := raw(t, l.Addr().String(), "DELETE /nodes/x?buildargs=s3cret HTTP/1.1\r\nHost: x\r\n\r\n"); status != 403 {
 		t.Errorf("got %d, want 403", status)
 	}
 	if status, body := raw(t, l.Addr().String(), "GET /version HTTP/1.1\r\nHost: x\r\n\r\n"); status != 502 || !strings.Contains(body, "cannot reach Docker") {
@@ -192,12 +223,15 @@ func TestRefusalsAreLogged(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
+	if strings.Contains(log.String(), "s3cret") {
+		t.Errorf("the log shows a query: %s", &log)
+	}
 	first, _, _ := strings.Cut(log.String(), "\n")
 	var entry map[string]string
 	if err := json.Unmarshal([]byte(first), &entry); err != nil {
 		t.Fatal(err)
 	}
-	if entry["msg"] != "refused" || entry["method"] != "DELETE" || entry["uri"] != "/nodes/x" || !strings.Contains(entry["reason"], "DELETE /nodes/{id} needs NODES=1, POST=1") {
+	if entry["msg"] != "refused" || entry["method"] != "DELETE" || entry["path"] != "/nodes/x" || !strings.Contains(entry["reason"], "DELETE /nodes/{id} needs NODES=1, POST=1") {
 		t.Errorf("got %v", entry)
 	}
 }

@@ -3,6 +3,7 @@ package dockerproxy
 import (
 	"encoding/base64"
 	"encoding/json"
+	"math/bits"
 	"regexp"
 	"strings"
 	"unicode"
@@ -41,34 +42,36 @@ const (
 
 // inside is the place of what an array or an object holds. Keys are Docker's,
 // at whatever depth: a service has its variables three levels down, twice.
-func (s Show) inside(outer place, key string, kind string) place {
+func (s Show) inside(outer place, key []byte, kind string) place {
 	switch {
 	case outer == variable, outer == hidden:
 		return outer
-	case key == "Env":
+	}
+	switch string(key) {
+	case "Env":
 		return s.unless(s.EnvValues, variable)
-	case key == "JoinTokens":
+	case "JoinTokens":
 		return s.unless(s.JoinTokens, hidden)
-	case key == "Labels", key == "Options", key == "DriverOpts", key == "Config", key == "Attributes":
+	case "Labels", "Options", "DriverOpts", "Config", "Attributes":
 		return s.unless(s.LabelValues, setting)
-	case key == "Spec" && kind == "configs":
-		return s.unless(s.ConfigData, config)
+	case "Spec":
+		return s.unless(s.ConfigData || kind != "configs", config)
 	}
 	return plain
 }
 
 // of is the place of a string in an object or an array.
-func (s Show) of(outer place, key string) place {
+func (s Show) of(outer place, key []byte) place {
 	switch {
 	case outer == hidden, outer == setting:
 		return outer
-	case outer == variable && key != "Name" && key != "Description":
+	case outer == variable && string(key) != "Name" && string(key) != "Description":
 		return variable
-	case key == "Data" && outer == config:
+	case string(key) == "Data" && outer == config:
 		return data
-	case key == "UnlockKey":
+	case string(key) == "UnlockKey":
 		return s.unless(s.JoinTokens, hidden)
-	case key == "CreatedBy":
+	case string(key) == "CreatedBy":
 		return s.unless(s.EnvValues, step)
 	}
 	return plain
@@ -98,6 +101,10 @@ func (p place) replace(key, value string, whole bool) string {
 			return mask
 		}
 	case setting:
+		// The labels of an engine are a list of "name=value".
+		if name, _, ok := strings.Cut(value, "="); key == "" && ok && secretName(name) && !holdsSecret(name) {
+			return name + "=" + mask
+		}
 		if !whole || secretName(key) || holdsSecret(value) {
 			return mask
 		}
@@ -106,8 +113,9 @@ func (p place) replace(key, value string, whole bool) string {
 	case data:
 		return maskedData
 	case step:
-		// Values of build arguments come first, those of ENV after it.
-		if !whole || strings.HasPrefix(value, "|") || strings.Contains(value, "ENV ") {
+		// Values of build arguments come first, those of ENV and ARG after it.
+		if !whole || strings.HasPrefix(value, "|") || strings.HasPrefix(value, "RUN |") ||
+			strings.Contains(value, "ENV ") || strings.Contains(value, "ARG ") || strings.Contains(value, "LABEL ") && mayBeSecret(value) {
 			return mask
 		}
 	}
@@ -148,9 +156,14 @@ func secretName(name string) bool {
 
 // mayBeSecret is quick, and true for all names that secretName looks for.
 func mayBeSecret(name string) bool {
-	for i := range len(name) - 2 {
-		for _, hint := range hints[name[i]|0x20] {
-			if name[i+1]|0x20 == hint[1] && len(name)-i >= len(hint) && strings.EqualFold(name[i:i+len(hint)], hint) {
+	var one, two uint8 // the hints of which one or two letters have come
+	for i := range len(name) {
+		b := name[i]
+		begun := two & letters[2][b]
+		one, two = letters[0][b], one&letters[1][b]
+		for ; begun != 0; begun &= begun - 1 {
+			hint := hints[bits.TrailingZeros8(begun)]
+			if rest := name[i-2:]; len(rest) >= len(hint) && strings.EqualFold(rest[:len(hint)], hint) {
 				return true
 			}
 		}
@@ -158,10 +171,20 @@ func mayBeSecret(name string) bool {
 	return false
 }
 
-// hints stand under their first letter.
-var hints = [256][]string{
-	'a': {"auth"}, 'b': {"bearer"}, 'c': {"credential"}, 'k': {"key"}, 'p': {"pass", "pwd"}, 's': {"secret"}, 't': {"token"},
-}
+// hints are in every name that secretName looks for.
+var hints = []string{"auth", "bearer", "credential", "key", "pass", "pwd", "secret", "token"}
+
+// letters have the hints, a bit for each, whose first, second and third letter
+// is the index.
+var letters = func() (at [3][256]uint8) {
+	for i, hint := range hints {
+		for n := range at {
+			at[n][hint[n]] |= 1 << i
+			at[n][hint[n]-'a'+'A'] |= 1 << i
+		}
+	}
+	return at
+}()
 
 // words are the parts of a name in lower case, split at punctuation and where
 // camelCase begins a word.
@@ -188,9 +211,32 @@ var (
 )
 
 func holdsSecret(value string) bool {
-	// Hardly a value gets as far as the expressions, which are slow.
-	return strings.Contains(value, "@") && userInfo.MatchString(value) || strings.Contains(value, "=") && mountPassword.MatchString(value)
+	return mayHoldSecret(value) && (userInfo.MatchString(value) || mountPassword.MatchString(value))
 }
+
+// mayHoldSecret is quick, and true for all values that holdsSecret looks for:
+// hardly one gets as far as the expressions, which are slow.
+func mayHoldSecret(value string) bool {
+	for i := 1; i < len(value); i++ {
+		if value[i] == '=' && endsSecret[value[i-1]] {
+			return true
+		}
+	}
+	_, after, ok := strings.Cut(value, "://")
+	return ok && strings.Contains(after, "@")
+}
+
+// endsSecret are the bytes that stand before "=" in what mountPassword matches.
+// A letter beyond ASCII may be one of its letters in another case.
+var endsSecret = func() (ends [256]bool) {
+	for _, b := range []byte("sdtnSDTN") {
+		ends[b] = true
+	}
+	for b := 0x80; b < len(ends); b++ {
+		ends[b] = true
+	}
+	return ends
+}()
 
 // quote is a JSON string without the escapes that HTML needs.
 func quote(s string) []byte {

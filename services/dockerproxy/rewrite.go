@@ -2,41 +2,42 @@ package dockerproxy
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
 )
 
 const (
 	maxString = 64 << 10 // of a string that is looked at
 	maxDepth  = 256
-	maxKeys   = 256
-	chunk     = 16 << 10
+	maxName   = 128 // of a label whose verdict is kept
+
+	chunk      = 64 << 10
+	eventChunk = 4 << 10
 )
 
 // rewriter reads JSON, any number of values one after the other, and hides what
 // is not shown. It keeps one string in memory at most, however long a list is,
 // and hands on at once what has come.
+//
+// Most of an answer is passed on as it lies there, in runs as long as can be:
+// only keys, and strings whose place is not plain, are looked at.
 type rewriter struct {
 	from io.ReadCloser
 	show Show
-	kind string // of the objects that the answer is about
-	hid  func() // called for every value that was hidden
+	kind string    // of the objects that the answer is about
+	hid  func(int) // called with the number of values that were hidden
 
-	lent    *lent
-	in      []byte
-	out     []byte // not yet read
-	pending []byte // the buffer that out is a part of
-	err     error
+	*lent
+	unread []byte // of out
+	err    error
 
-	frames []frame
-	key    string
-	keys   map[string]string // as they stand in the answer, to what they say
+	key    []byte // the last, as it says, in the chunk that is read or in lent.key
 	text   text
+	hidden int // values of this chunk
 }
 
 // frame is an array or an object that is open.
@@ -46,166 +47,221 @@ type frame struct {
 	place  place
 }
 
-// text is a string that is open.
+// text is a string that began in an earlier chunk.
 type text struct {
 	open    bool
 	key     bool // it is a key
 	place   place
-	escaped bool   // the last byte was a backslash
-	raw     []byte // without quotes
-	cut     bool   // raw is not all of it
+	escaped bool // the last byte was a backslash
+	cut     bool // lent.raw is not all of it
 }
 
-func newRewriter(from io.ReadCloser, show Show, kind string, hid func()) *rewriter {
-	l := lends.Get().(*lent)
-	return &rewriter{
-		from: from, show: show, kind: kind, hid: hid,
-		lent: l, in: l.in, pending: l.out, keys: l.keys, text: text{raw: l.raw},
+func newRewriter(from io.ReadCloser, show Show, kind string, hid func(int)) *rewriter {
+	w := &rewriter{from: from, show: show, kind: kind, hid: hid}
+	if kind == "events" {
+		w.lent = newLent(eventChunk) // it may last for days
+	} else {
+		w.lent = lends.Get().(*lent)
 	}
+	return w
 }
 
 // lent is what a rewriter hands on to the next one.
 type lent struct {
-	in, out, raw []byte
-	keys         map[string]string // what a key says does not depend on the answer
+	in, out  []byte
+	raw      []byte // of text, without quotes
+	lastKey  []byte
+	frames   []frame      // the first is around all values
+	verdicts [256]verdict // by the hash of the name
 }
 
-var lends = sync.Pool{New: func() any {
-	return &lent{in: make([]byte, chunk), out: make([]byte, 0, 2*chunk), keys: map[string]string{}}
-}}
+// verdict is what secretName says of a name; in a list most come again and
+// again.
+type verdict struct {
+	name   []byte
+	secret bool
+}
+
+var seed = maphash.MakeSeed()
+
+var lends = sync.Pool{New: func() any { return newLent(chunk) }}
+
+func newLent(size int) *lent {
+	return &lent{in: make([]byte, size), out: make([]byte, 0, size+size/4), frames: make([]frame, 1, 16)}
+}
 
 func (w *rewriter) Close() error {
 	if w.lent != nil {
-		if len(w.keys) == maxKeys {
-			clear(w.keys) // others may come more often
+		w.frames = append(w.frames[:0], frame{})
+		if len(w.in) == chunk {
+			lends.Put(w.lent)
 		}
-		*w.lent = lent{w.in, w.pending[:0], w.text.raw[:0], w.keys}
-		lends.Put(w.lent)
-		w.lent, w.in, w.out, w.pending, w.text.raw, w.keys = nil, nil, nil, nil, nil, nil
+		w.lent, w.unread, w.key = nil, nil, nil
 		w.err = http.ErrBodyReadAfterClose
 	}
 	return w.from.Close()
 }
 
 func (w *rewriter) Read(p []byte) (int, error) {
-	for len(w.out) == 0 {
+	for len(w.unread) == 0 {
 		if w.err != nil {
 			return 0, w.err
 		}
 		n, err := w.from.Read(w.in)
-		w.out = w.pending[:0]
+		w.out = w.out[:0]
 		if problem := w.feed(w.in[:n]); problem != nil {
 			err = problem
-		} else if err == io.EOF && (w.text.open || len(w.frames) > 0) {
+		} else if err == io.EOF && (w.text.open || len(w.frames) > 1) {
 			err = io.ErrUnexpectedEOF
 		}
-		w.pending, w.err = w.out, err
+		if w.hidden > 0 {
+			w.hid(w.hidden)
+			w.hidden = 0
+		}
+		w.unread, w.err = w.out, err
 	}
-	n := copy(p, w.out)
-	w.out = w.out[n:]
+	n := copy(p, w.unread)
+	w.unread = w.unread[n:]
 	return n, nil
 }
 
 var errForm = errors.New("the answer is not the JSON that it should be")
 
+// feed takes a chunk.
 func (w *rewriter) feed(p []byte) error {
-	for len(p) > 0 {
-		if w.text.open {
-			n, err := w.string(p)
-			if err != nil {
-				return err
+	at := 0
+	if w.text.open {
+		n, err := w.continued(p)
+		if err != nil || w.text.open {
+			return err
+		}
+		at = n
+	}
+	top := &w.frames[len(w.frames)-1]
+	from := at // what comes before is passed on
+	escapes, equals, ats := newFinder('\\'), newFinder('='), newFinder('@')
+	for at < len(p) {
+		b := p[at]
+		if b == '"' {
+			at++
+			end := next(p, at, '"')
+			simple := !escapes.within(p, at, end)
+			if !simple {
+				end = closing(p, at)
 			}
-			p = p[n:]
+			if end == len(p) {
+				w.out = append(w.out, p[from:at-1]...)
+				return w.begin(*top, p[at:])
+			}
+			if top.atKey {
+				if w.key = p[at:end]; !simple {
+					if err := w.decodeKey(); err != nil {
+						return err
+					}
+				}
+				at = end + 1
+				continue
+			}
+			// What place.replace says, of most strings without looking twice.
+			n, instead := 0, []byte(nil)
+			switch place := w.show.of(top.place, w.keyOf(top)); {
+			case place == plain:
+			case simple && place == variable && !top.object:
+				if equals.within(p, at, end) {
+					n, instead = equals.at+1-at, masked
+				}
+			case simple && place == setting && !equals.within(p, at, end) && !ats.within(p, at, end):
+				if w.secretName(w.keyOf(top)) {
+					instead = masked
+				}
+			default:
+				var err error
+				if instead, err = w.look(p[at:end], place, w.keyOf(top), false); err != nil {
+					return err
+				}
+			}
+			if instead != nil {
+				w.hidden++
+				w.out = append(w.out, p[from:at+n]...)
+				w.out = append(w.out, instead...)
+				from = end
+			}
+			at = end + 1
 			continue
 		}
-		// Up to the next string all is passed on.
-		n := bytes.IndexByte(p, '"')
-		begins := n >= 0
-		if !begins {
-			n = len(p)
-		}
-		for _, b := range p[:n] {
-			if err := w.structure(b); err != nil {
-				return err
+		at++
+		switch b {
+		case '{', '[':
+			if top.atKey || len(w.frames) > maxDepth {
+				return errForm
 			}
+			w.frames = append(w.frames, frame{b == '{', b == '{', w.show.inside(top.place, w.keyOf(top), w.kind)})
+			top = &w.frames[len(w.frames)-1]
+		case '}', ']':
+			if len(w.frames) == 1 || top.object != (b == '}') {
+				return errForm
+			}
+			w.frames = w.frames[:len(w.frames)-1]
+			top = &w.frames[len(w.frames)-1]
+		case ',':
+			if len(w.frames) == 1 {
+				return errForm
+			}
+			top.atKey = top.object
+		case ':':
+			if !top.atKey {
+				return errForm
+			}
+			top.atKey = false
 		}
-		w.out = append(w.out, p[:n]...)
-		p = p[n:]
-		if begins {
-			p = p[1:]
-			w.begin()
-		}
+	}
+	w.out = append(w.out, p[from:]...)
+	w.keepKey()
+	return nil
+}
+
+// keyOf is the key of the value that comes; arrays have none.
+func (w *rewriter) keyOf(f *frame) []byte {
+	if f.object {
+		return w.key
 	}
 	return nil
 }
 
-// begin opens a string.
-func (w *rewriter) begin() {
-	top := w.top()
-	w.text.open, w.text.key, w.text.place = true, top.atKey, plain
-	w.text.raw, w.text.cut = w.text.raw[:0], false
-	if !top.atKey && len(w.frames) > 0 {
-		w.text.place = w.show.of(top.place, w.keyOf(top))
+func (w *rewriter) decodeKey() error {
+	key, err := decode(w.key, false)
+	w.key = []byte(key)
+	return err
+}
+
+// keepKey keeps the key beyond the chunk that it lies in.
+func (w *rewriter) keepKey() {
+	w.lastKey = append(w.lastKey[:0], w.key...)
+	w.key = w.lastKey
+}
+
+// begin opens a string that does not end in its chunk.
+func (w *rewriter) begin(top frame, p []byte) error {
+	w.keepKey()
+	w.text = text{open: true, key: top.atKey, place: plain}
+	w.raw = w.raw[:0]
+	if !top.atKey {
+		w.text.place = w.show.of(top.place, w.keyOf(&top))
 	}
 	if !w.text.kept() {
 		w.out = append(w.out, '"')
 	}
+	_, err := w.continued(p)
+	return err
 }
 
 // kept: the string is put aside until its end is there.
 func (t *text) kept() bool { return t.key || t.place != plain }
 
-// structure takes a byte outside of strings.
-func (w *rewriter) structure(b byte) error {
-	top := w.top()
-	switch b {
-	case '{', '[':
-		if top.atKey || len(w.frames) == maxDepth {
-			return errForm
-		}
-		w.frames = append(w.frames, frame{b == '{', b == '{', w.show.inside(top.place, w.keyOf(top), w.kind)})
-	case '}', ']':
-		if len(w.frames) == 0 || top.object != (b == '}') {
-			return errForm
-		}
-		w.frames = w.frames[:len(w.frames)-1]
-	case ',':
-		if len(w.frames) == 0 {
-			return errForm
-		}
-		w.frames[len(w.frames)-1].atKey = top.object
-	case ':':
-		if !top.atKey {
-			return errForm
-		}
-		w.frames[len(w.frames)-1].atKey = false
-	}
-	return nil
-}
-
-func (w *rewriter) top() frame {
-	if len(w.frames) == 0 {
-		return frame{}
-	}
-	return w.frames[len(w.frames)-1]
-}
-
-func (w *rewriter) keyOf(f frame) string {
-	if f.object {
-		return w.key
-	}
-	return ""
-}
-
-// string takes bytes of the open string, and says how many.
-func (w *rewriter) string(p []byte) (int, error) {
-	if end := bytes.IndexByte(p, '"'); end >= 0 && !w.text.escaped && bytes.IndexByte(p[:end], '\\') < 0 {
-		w.keep(p[:end])
-		w.text.open = false
-		return end + 1, w.close()
-	}
-	for i := 0; i < len(p); i++ {
-		switch b := p[i]; {
+// continued takes bytes of the open string, and says how many.
+func (w *rewriter) continued(p []byte) (int, error) {
+	for i, b := range p {
+		switch {
 		case w.text.escaped:
 			w.text.escaped = false
 		case b == '\\':
@@ -213,7 +269,7 @@ func (w *rewriter) string(p []byte) (int, error) {
 		case b == '"':
 			w.keep(p[:i])
 			w.text.open = false
-			return i + 1, w.close()
+			return i + 1, w.end()
 		}
 	}
 	w.keep(p)
@@ -226,97 +282,70 @@ func (w *rewriter) keep(p []byte) {
 		w.out = append(w.out, p...)
 		return
 	}
-	if room := maxString - len(w.text.raw); len(p) > room {
+	if room := maxString - len(w.raw); len(p) > room {
 		p, w.text.cut = p[:room], true
 	}
-	w.text.raw = append(w.text.raw, p...)
+	w.raw = append(w.raw, p...)
 }
 
-// close decides on the string that has ended.
-func (w *rewriter) close() error {
-	t := &w.text
-	if !t.kept() {
+// end decides on the open string, which has ended.
+func (w *rewriter) end() error {
+	switch t := &w.text; {
+	case !t.kept():
 		w.out = append(w.out, '"')
 		return nil
-	}
-	if t.key && t.cut {
+	case t.key && t.cut:
 		return fmt.Errorf("%w: a key is longer than %d bytes", errForm, maxString)
-	}
-	if key, ok := w.keys[string(t.raw)]; ok && t.key {
-		w.key = key
-		w.quoted(t.raw)
-		return nil
-	}
-	if w.closeSimple() {
-		return nil
-	}
-	value, err := decode(t.raw, t.cut)
-	if err != nil {
+	case t.key:
+		w.quoted(w.raw)
+		w.key = w.raw
+		err := w.decodeKey()
+		w.keepKey()
 		return err
 	}
-	if t.key {
-		if len(w.keys) < maxKeys && len(t.raw) < maxKeys {
-			w.keys[string(t.raw)] = value
-		}
-		w.key = value
-		w.quoted(t.raw)
-		return nil
+	key := w.keyOf(&w.frames[len(w.frames)-1])
+	instead, err := w.look(w.raw, w.text.place, key, w.text.cut)
+	switch {
+	case err != nil:
+		return err
+	case instead == nil:
+		instead = w.raw
+	default:
+		w.hidden++
 	}
-	shown := t.place.replace(w.keyOf(w.top()), value, !t.cut)
-	if shown == value && !t.cut {
-		w.quoted(t.raw)
-		return nil
-	}
-	w.hid()
-	w.out = append(w.out, quote(shown)...)
+	w.quoted(instead)
 	return nil
 }
 
-// closeSimple decides on most strings as place.replace does, without copies.
-func (w *rewriter) closeSimple() bool {
-	t := &w.text
-	key := w.keyOf(w.top())
-	switch {
-	case t.key, t.cut, bytes.IndexByte(t.raw, '\\') >= 0:
-		return false
-	case t.place == variable && key == "":
-		name, _, ok := bytes.Cut(t.raw, []byte("="))
-		if !ok {
-			w.quoted(t.raw)
-			return true
-		}
-		w.hid()
-		w.out = append(w.out, '"')
-		w.out = append(w.out, name...)
-		w.out = append(w.out, "="+mask+`"`...)
-		return true
-	case t.place == setting && bytes.IndexByte(t.raw, '@') < 0 && bytes.IndexByte(t.raw, '=') < 0 && !secretName(key):
-		w.quoted(t.raw)
-		return true
+var masked = []byte(mask)
+
+// look decides what a consumer sees instead of a string; nil: the string.
+func (w *rewriter) look(raw []byte, at place, key []byte, cut bool) ([]byte, error) {
+	value, err := decode(raw, cut)
+	if err != nil {
+		return nil, err
 	}
-	return false
+	shown := at.replace(string(key), value, !cut)
+	if shown == value && !cut {
+		return nil, nil
+	}
+	return escaped(shown), nil
+}
+
+// secretName is that of the package, for names that often come again.
+func (w *rewriter) secretName(name []byte) bool {
+	if len(name) > maxName {
+		return secretName(string(name))
+	}
+	v := &w.verdicts[maphash.Bytes(seed, name)%uint64(len(w.verdicts))]
+	if !bytes.Equal(v.name, name) {
+		v.name, v.secret = append(v.name[:0], name...), secretName(string(name))
+	}
+	return v.secret
 }
 
 func (w *rewriter) quoted(raw []byte) {
 	w.out = append(w.out, '"')
 	w.out = append(w.out, raw...)
 	w.out = append(w.out, '"')
-}
-
-// decode resolves the escapes of a string. The one in which a string was cut
-// is dropped.
-func decode(raw []byte, cut bool) (string, error) {
-	s := string(raw)
-	if !strings.Contains(s, `\`) {
-		return s, nil
-	}
-	if cut {
-		s, _, _ = strings.Cut(s, `\`)
-		return s, nil
-	}
-	var out string
-	if err := json.Unmarshal([]byte(`"`+s+`"`), &out); err != nil {
-		return "", fmt.Errorf("%w: %w", errForm, err)
-	}
-	return out, nil
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -17,7 +19,7 @@ func redact(answer string, show Show, kind string, n int) (string, error) {
 	if n == 1 {
 		from = iotest.OneByteReader(from)
 	}
-	out, err := io.ReadAll(newRewriter(io.NopCloser(from), show, kind, func() {}))
+	out, err := io.ReadAll(newRewriter(io.NopCloser(from), show, kind, func(int) {}))
 	return string(out), err
 }
 
@@ -60,8 +62,11 @@ func TestRedact(t *testing.T) {
 			in:   `{"ID":"x","JoinTokens":{"Worker":"SWMTKN-1","Manager":"SWMTKN-2"},"UnlockKey":"SWMKEY-1"}`,
 			want: `{"ID":"x","JoinTokens":{"Worker":"[redacted]","Manager":"[redacted]"},"UnlockKey":"[redacted]"}`},
 		{name: "an image's history", kind: "images",
-			in:   `[{"CreatedBy":"RUN make"},{"CreatedBy":"ENV A=1"},{"CreatedBy":"|1 TOKEN=x /bin/sh -c make"}]`,
-			want: `[{"CreatedBy":"RUN make"},{"CreatedBy":"[redacted]"},{"CreatedBy":"[redacted]"}]`},
+			in:   `[{"CreatedBy":"RUN make"},{"CreatedBy":"ENV A=1"},{"CreatedBy":"|1 TOKEN=x /bin/sh -c make"},{"CreatedBy":"RUN |1 TOKEN=x /bin/sh -c make # buildkit"},{"CreatedBy":"ARG TOKEN=x"},{"CreatedBy":"/bin/sh -c #(nop)  ARG TOKEN=x"},{"CreatedBy":"LABEL db_password=x"},{"CreatedBy":"LABEL maintainer=x"}]`,
+			want: `[{"CreatedBy":"RUN make"},{"CreatedBy":"[redacted]"},{"CreatedBy":"[redacted]"},{"CreatedBy":"[redacted]"},{"CreatedBy":"[redacted]"},{"CreatedBy":"[redacted]"},{"CreatedBy":"[redacted]"},{"CreatedBy":"LABEL maintainer=x"}]`},
+		{name: "an engine's labels, a list", kind: "info",
+			in:   `{"Labels":["db_password=x","zone=a","token","https://u:p@host/?token=x"]}`,
+			want: `{"Labels":["db_password=[redacted]","zone=a","token","[redacted]"]}`},
 		{name: "events", kind: "events",
 			in:   "{\"Actor\":{\"Attributes\":{\"api_key\":\"1\",\"image\":\"i\"}}}\n{\"Type\":\"x\"}\n",
 			want: "{\"Actor\":{\"Attributes\":{\"api_key\":\"[redacted]\",\"image\":\"i\"}}}\n{\"Type\":\"x\"}\n"},
@@ -81,6 +86,30 @@ func TestRedact(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What is quick to tell must not tell less.
+func TestQuickLooks(t *testing.T) {
+	for word := range secretWords {
+		for _, name := range []string{word, strings.ToUpper(word), "x." + word, "x_" + word + "_y", strings.ToUpper(word[:1]) + word[1:]} {
+			if !secretName(name) {
+				t.Errorf("%s is no secret's name", name)
+			}
+		}
+	}
+	for _, name := range append(slices.Clone(secretParts), "my"+secretParts[0]+"s", "KEY", "a.key", "basic_auth", "BasicAuth") {
+		if !secretName(name) {
+			t.Errorf("%s is no secret's name", name)
+		}
+	}
+	for _, value := range []string{
+		"password=x", "o=a,PASSWORD=x", "a;pwd=x", "?token=x", "&secret=x", "a pass=x", "passwd=x", "pa\u017f\u017f=x", "=,password=x",
+		"a://u:p@h", "https://h/a:b://:p@h", "@ a://u:p@h", "a=b u://:p@h",
+	} {
+		if !holdsSecret(value) {
+			t.Errorf("%s holds no secret", value)
+		}
 	}
 }
 
@@ -105,9 +134,11 @@ func TestRedactLongStrings(t *testing.T) {
 }
 
 func TestRedactRefusesOtherForms(t *testing.T) {
-	for _, in := range []string{`{"Env":["A=1"`, `{"Env":["A=1`, `]`, `{]`, `[}`, `a,b`, `{{`, `:`, `{"a":1}}`, `{"Env\q":1}`, strings.Repeat("[", maxDepth+1)} {
-		if got, err := redact(in, Show{}, "containers", 0); err == nil || strings.Contains(got, "A=1") {
-			t.Errorf("%.20s: got %q, %v; want an error", in, got, err)
+	for _, in := range []string{`{"Env":["A=1"`, `{"Env":["A=1`, `]`, `{]`, `[}`, `a,b`, `{{`, `:`, `{"a":1}}`, `{"Env\q":1}`, `{"Env":["A=1\q"]}`, strings.Repeat("[", maxDepth+1)} {
+		for _, n := range []int{0, 1} {
+			if got, err := redact(in, Show{}, "containers", n); err == nil || strings.Contains(got, "A=1") {
+				t.Errorf("%.20s in pieces of %d: got %q, %v; want an error", in, n, got, err)
+			}
 		}
 	}
 }
@@ -116,11 +147,11 @@ func TestRedactRefusesOtherForms(t *testing.T) {
 func TestRedactKeepsLittle(t *testing.T) {
 	entry := `{"Labels":{"token":"` + strings.Repeat("x", 500) + `"},"Env":["A=1"]},`
 	from := io.MultiReader(strings.NewReader("["), io.LimitReader(&forever{entry: entry}, int64(len(entry))*20_000), strings.NewReader("1]"))
-	w := newRewriter(io.NopCloser(from), Show{}, "containers", func() {})
+	w := newRewriter(io.NopCloser(from), Show{}, "containers", func(int) {})
 	if _, err := io.Copy(io.Discard, w); err != nil {
 		t.Fatal(err)
 	}
-	if kept := cap(w.pending) + cap(w.in) + cap(w.text.raw); kept > 128<<10 {
+	if kept := cap(w.out) + cap(w.in) + cap(w.raw); kept > 256<<10 {
 		t.Errorf("kept %d bytes", kept)
 	}
 }
@@ -144,11 +175,16 @@ func FuzzRedact(f *testing.F) {
 		`{"\u0045nv":["\u0041\u003d"]}`, `{"JoinTokens":["a",{"b":"c"}],"UnlockKey":"k"}`, `{"Options":{"Config":{"Value":"u://a:b@c"}}}`, `"x" [1,true,null] {}`, `{"a":"\\\"","Env":["\\=\""]}`,
 	} {
 		f.Add(seed, uint8(3), uint8(0))
+		f.Add(seed, uint8(255), uint8(0))
 	}
 	f.Fuzz(func(t *testing.T, in string, size, shown uint8) {
+		n := int(size)%17 + 1
+		if size >= 128 {
+			n = len(in) // most strings are whole
+		}
 		show := Show{shown&1 > 0, shown&2 > 0, shown&4 > 0, shown&8 > 0}
 		want, ok := reference(in, show)
-		w := newRewriter(io.NopCloser(&pieces{in, int(size)%17 + 1}), show, "configs", func() {})
+		w := newRewriter(io.NopCloser(&pieces{in, n}), show, "configs", func(int) {})
 		got, err := io.ReadAll(w)
 		if !ok {
 			return // no JSON: an error, or what was there
@@ -160,6 +196,64 @@ func FuzzRedact(f *testing.F) {
 			t.Errorf("%q: got %q, want %q", in, seen, want)
 		}
 	})
+}
+
+// document writes JSON of the words that decide, some in disguise.
+func document(r *rand.Rand, out *strings.Builder, depth int) {
+	word := func() string {
+		words := []string{
+			"Env", "Labels", "Config", "Spec", "Data", "Name", "Value", "UnlockKey", "CreatedBy", "JoinTokens", "x", "", "db_password", "keyboard",
+			"a=b", "TOKEN=x", "p=a=b", "https://u:p@h/", "a@b", "RUN |1 A=b", "ARG A=b", `\\`, `\"`, `a\\\"`, `\u0045nv`, `A\u003db`, "pass=x", strings.Repeat("y", 40),
+		}
+		return `"` + words[r.IntN(len(words))] + `"`
+	}
+	kinds := 8
+	if depth == 0 {
+		kinds = 6
+	}
+	switch kind := r.IntN(kinds); kind {
+	case 0:
+		out.WriteString([]string{"null", "true", "-1.5e3", " 0 "}[r.IntN(4)])
+	case 6, 7:
+		brackets := []string{"[]", "{}"}[kind-6]
+		out.WriteByte(brackets[0])
+		for i := range r.IntN(6) {
+			if i > 0 {
+				out.WriteString([]string{",", " ,\n"}[r.IntN(2)])
+			}
+			if kind == 7 {
+				out.WriteString(word() + []string{":", " : "}[r.IntN(2)])
+			}
+			document(r, out, depth-1)
+		}
+		out.WriteByte(brackets[1])
+	default:
+		out.WriteString(word())
+	}
+}
+
+// The same on documents that are JSON, which few of a fuzzer's are.
+func TestRedactAsReference(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 1000 {
+		var text strings.Builder
+		text.WriteString(`{"Labels":`)
+		document(r, &text, 6)
+		text.WriteString(`,"Spec":`)
+		document(r, &text, 6)
+		text.WriteString("}")
+		show := Show{r.IntN(4) == 0, r.IntN(4) == 0, r.IntN(4) == 0, r.IntN(4) == 0}
+		want, ok := reference(text.String(), show)
+		if !ok {
+			t.Fatalf("no JSON: %s", &text)
+		}
+		for _, n := range []int{1, 1 + r.IntN(30), text.Len()} {
+			got, err := io.ReadAll(newRewriter(io.NopCloser(&pieces{text.String(), n}), show, "configs", func(int) {}))
+			if seen, _ := reference(string(got), Show{true, true, true, true}); err != nil || seen != want {
+				t.Fatalf("%s\nin pieces of %d: %v\ngot  %s\nwant %s", &text, n, err, seen, want)
+			}
+		}
+	}
 }
 
 type pieces struct {
@@ -201,7 +295,7 @@ func referenceValue(d *json.Decoder, out *bytes.Buffer, show Show, outer place, 
 	switch token := token.(type) {
 	case string:
 		if depth > 0 {
-			token = show.of(outer, key).replace(key, token, true)
+			token = show.of(outer, []byte(key)).replace(key, token, true)
 		}
 		out.Write(quote(token))
 		return nil
@@ -209,7 +303,7 @@ func referenceValue(d *json.Decoder, out *bytes.Buffer, show Show, outer place, 
 		if depth == maxDepth {
 			return errForm
 		}
-		inner := show.inside(outer, key, "configs")
+		inner := show.inside(outer, []byte(key), "configs")
 		out.WriteString(token.String())
 		for d.More() {
 			name := ""
@@ -261,7 +355,7 @@ func BenchmarkRedact(b *testing.B) {
 			b.SetBytes(int64(len(text)))
 			b.ReportAllocs()
 			for b.Loop() {
-				w := newRewriter(io.NopCloser(bytes.NewReader(text)), Show{}, "services", func() {})
+				w := newRewriter(io.NopCloser(bytes.NewReader(text)), Show{}, "services", func(int) {})
 				if _, err := io.Copy(io.Discard, w); err != nil {
 					b.Fatal(err)
 				}

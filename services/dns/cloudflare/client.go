@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"skep/services/dns/httpapi"
 )
@@ -30,9 +29,12 @@ func NewClient(base, token string) (*Client, error) {
 	if token == "" {
 		return nil, errors.New("an API token for Cloudflare is missing")
 	}
+	if err := httpapi.CheckURL(base); err != nil {
+		return nil, fmt.Errorf("API of Cloudflare: %w", err)
+	}
 	return &Client{api: &httpapi.Client{
 		Base: base,
-		HTTP: &http.Client{Timeout: 30 * time.Second},
+		HTTP: httpapi.NewHTTP(nil),
 		Authorize: func(r *http.Request) {
 			r.Header.Set("Authorization", "Bearer "+token)
 		},

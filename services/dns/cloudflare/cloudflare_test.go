@@ -134,6 +134,18 @@ func TestRateLimit(t *testing.T) {
 	}
 }
 
+// A redirect would take the token along, and make a GET of a write.
+func TestRedirect(t *testing.T) {
+	from, reached := dnstest.Redirect(t)
+	c, err := cloudflare.NewClient(from, "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Zone("example.com").List(t.Context()); err == nil || !strings.Contains(err.Error(), "a redirect, which is not followed") || reached() {
+		t.Errorf("got %v, followed %t", err, reached())
+	}
+}
+
 func TestErrors(t *testing.T) {
 	fake := dnstest.NewCloudflare(t, "example.com")
 	wrong, err := cloudflare.NewClient(fake.URL, "not-the-token")

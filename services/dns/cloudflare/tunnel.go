@@ -67,3 +67,12 @@ func (t *Tunnel) Write(ctx context.Context, read TunnelConfig, rules []tunnel.Ru
 	}
 	return nil
 }
+
+// Rules reads the rules, and returns what replaces them.
+func (t *Tunnel) Rules(ctx context.Context) ([]tunnel.Rule, func(context.Context, []tunnel.Rule) error, error) {
+	read, err := t.Read(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return read.Rules, func(ctx context.Context, rules []tunnel.Rule) error { return t.Write(ctx, read, rules) }, nil
+}

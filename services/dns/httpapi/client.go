@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -27,6 +28,34 @@ type Client struct {
 	Wait func(context.Context, time.Duration) error
 }
 
+// CheckURL refuses the address of an API that credentials would go to in clear:
+// http is for loopback alone.
+func CheckURL(raw string) error {
+	address, err := url.Parse(raw)
+	switch {
+	case err != nil || address.Host == "" || address.Scheme != "https" && address.Scheme != "http":
+		return errors.New("the URL is not of the form https://host")
+	case address.Scheme == "http" && !isLoopback(address.Hostname()):
+		return errors.New("the URL must begin with https://: credentials go there, and http is for loopback alone")
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// NewHTTP is a client for credentials: it follows no redirect, which would take
+// them along and make a GET of a write. Nil is the default transport.
+func NewHTTP(transport http.RoundTripper) *http.Client {
+	return &http.Client{
+		Timeout:       30 * time.Second,
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
 // Error is an answer that is no success.
 type Error struct {
 	Method, Path string
@@ -38,7 +67,10 @@ type Error struct {
 
 func (e *Error) Error() string {
 	text := fmt.Sprintf("%s %s: %d %s", e.Method, e.Path, e.Status, http.StatusText(e.Status))
-	if e.Wait > 0 {
+	switch {
+	case e.Status/100 == 3:
+		text += " (a redirect, which is not followed: credentials go to the address that was set and to no other)"
+	case e.Wait > 0:
 		text += fmt.Sprintf(" (it asks to wait %s)", e.Wait.Round(time.Second))
 	}
 	return text

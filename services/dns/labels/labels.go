@@ -4,6 +4,7 @@
 package labels
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,22 +34,67 @@ func (s Service) owner() string {
 // caddy, caddy_0, caddy_1, ...
 var site = regexp.MustCompile(`^caddy(_\d+)?$`)
 
-// Hosts are the hosts of the sites that the labels declare. Snippets, matchers,
-// placeholders and sites without a host have none.
-func Hosts(labels map[string]string) []string {
-	var out []string
+// Site is a host of a service.
+type Site struct {
+	Host string
+	// Plain sites answer over HTTP; SelfSigned ones with a certificate of the
+	// ingress's own authority (tls internal).
+	Plain, SelfSigned bool
+}
+
+// Sites are those that the labels declare, sorted by host, each once. Snippets,
+// matchers, placeholders and sites without a host have none.
+func Sites(labels map[string]string) []Site {
+	var out []Site
 	for key, value := range labels {
 		if !site.MatchString(key) || strings.HasPrefix(strings.TrimSpace(value), "(") {
 			continue
 		}
 		for address := range strings.FieldsFuncSeq(value, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }) {
 			if host, ok := hostOf(address); ok {
-				out = append(out, host)
+				plain := strings.HasPrefix(address, "http://")
+				out = append(out, Site{host, plain, !plain && strings.TrimSpace(labels[key+".tls"]) == "internal"})
 			}
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	// One that is there over HTTPS too is no plain one.
+	slices.SortFunc(out, func(a, b Site) int {
+		return cmp.Or(cmp.Compare(a.Host, b.Host), compareBool(a.Plain, b.Plain), compareBool(a.SelfSigned, b.SelfSigned))
+	})
+	return slices.CompactFunc(out, func(a, b Site) bool { return a.Host == b.Host })
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// Hosts are the hosts of the sites that the labels declare.
+func Hosts(labels map[string]string) []string {
+	var out []string
+	for _, s := range Sites(labels) {
+		out = append(out, s.Host)
+	}
+	return out
+}
+
+// Owned is a host of the service that owns its record, stack/service.
+type Owned struct{ Owner, Host string }
+
+// SitesOf are the sites of all services.
+func SitesOf(services []Service) map[Owned]Site {
+	out := map[Owned]Site{}
+	for _, s := range services {
+		for _, site := range Sites(s.Labels) {
+			out[Owned{s.owner(), site.Host}] = site
+		}
+	}
+	return out
 }
 
 // hostOf takes the host out of a site's address: [scheme://]host[:port][/path].

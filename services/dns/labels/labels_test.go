@@ -38,6 +38,24 @@ func TestHosts(t *testing.T) {
 	}
 }
 
+func TestSites(t *testing.T) {
+	got := Sites(map[string]string{
+		"caddy": "b.example.com http://a.example.com", "caddy.tls": "internal", "caddy_1": "c.example.com", "caddy_1.tls": "/cert /key",
+		"caddy_2": "http://d.example.com", "caddy_2.tls": "internal", "caddy_3": "https://d.example.com", "caddy_4": "http://e.example.com:8080",
+	})
+	want := []Site{
+		{Host: "a.example.com", Plain: true}, {Host: "b.example.com", SelfSigned: true}, {Host: "c.example.com"},
+		{Host: "d.example.com"}, {Host: "e.example.com", Plain: true},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+	of := SitesOf([]Service{service("web", "app", "a.example.com"), service("", "plain", "http://a.example.com")})
+	if of[Owned{"web/app", "a.example.com"}].Plain || !of[Owned{"plain", "a.example.com"}].Plain || len(of) != 2 {
+		t.Errorf("sites of owners: %v", of)
+	}
+}
+
 func service(stack, name string, hosts ...string) Service {
 	labels := map[string]string{"caddy": strings.Join(hosts, " ")}
 	if stack != "" {
@@ -132,9 +150,15 @@ func TestWatch(t *testing.T) {
 	docker := &fakeDocker{services: make(chan []swarm.Service), streams: make(chan stream, 4)}
 	w := &Watcher{Docker: docker, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Resync: time.Hour, Settle: time.Millisecond}
 	told := make(chan []Service)
+	var stale func() bool // of the last list that was told
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
-	go func() { ended <- w.Run(ctx, func(s []Service) { told <- s }) }()
+	go func() {
+		ended <- w.Run(ctx, func(s []Service, is func() bool) {
+			stale = is
+			told <- s
+		})
+	}()
 	expect := func(n int) {
 		t.Helper()
 		select {
@@ -148,8 +172,15 @@ func TestWatch(t *testing.T) {
 	}
 	first := newStream()
 	docker.streams <- first
+	if !w.Listed().IsZero() {
+		t.Error("listed before the first list")
+	}
 	docker.services <- list("a")
 	expect(1)
+	old := stale
+	if old() || w.Listed().IsZero() {
+		t.Errorf("a new list: stale %t, listed %v", old(), w.Listed())
+	}
 	first.messages <- events.Message{}
 	first.messages <- events.Message{} // both are one change
 	docker.services <- list("a", "b")
@@ -158,10 +189,16 @@ func TestWatch(t *testing.T) {
 	second := newStream()
 	docker.streams <- second
 	docker.services <- nil // and is not ready: nothing is told
+	if !old() || !stale() {
+		t.Error("the API is away, and the lists are not stale")
+	}
 	third := newStream()
 	docker.streams <- third
 	docker.services <- list("a", "b", "c")
 	expect(3)
+	if stale() || !old() {
+		t.Errorf("after it is back: the new list stale %t, the old one %t", stale(), old())
+	}
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)

@@ -3,6 +3,7 @@ package labels
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/docker/api/types/events"
@@ -28,6 +29,16 @@ type Watcher struct {
 	Resync time.Duration
 	// Settle waits for more events after one, so that a deploy is one change.
 	Settle time.Duration
+
+	listed atomic.Int64 // Unix time of the last list; 0 before the first
+}
+
+// Listed is when the services were last seen; zero before the first list.
+func (w *Watcher) Listed() time.Time {
+	if at := w.listed.Load(); at != 0 {
+		return time.Unix(at, 0)
+	}
+	return time.Time{}
 }
 
 const (
@@ -35,10 +46,14 @@ const (
 	maxBackoff = 5 * time.Second
 )
 
+// Changed takes a list of the services. It is stale once the API has been away
+// since: changes may have gone unheard.
+type Changed func(list []Service, stale func() bool)
+
 // Run tells changed of the services at once and after every event, until the
 // context ends. While the API is away nothing is told: no list is not an empty
 // list.
-func (w *Watcher) Run(ctx context.Context, changed func([]Service)) error {
+func (w *Watcher) Run(ctx context.Context, changed Changed) error {
 	backoff := minBackoff
 	for {
 		listed, err := w.follow(ctx, changed)
@@ -61,7 +76,7 @@ func (w *Watcher) Run(ctx context.Context, changed func([]Service)) error {
 }
 
 // follow lists and listens until either fails. It reports whether a list came.
-func (w *Watcher) follow(ctx context.Context, changed func([]Service)) (listed bool, err error) {
+func (w *Watcher) follow(ctx context.Context, changed Changed) (listed bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// The events first: what happens during the list is then heard of.
@@ -76,7 +91,8 @@ func (w *Watcher) follow(ctx context.Context, changed func([]Service)) (listed b
 				return listed, err
 			}
 			listed = true
-			changed(services)
+			w.listed.Store(time.Now().Unix())
+			changed(services, func() bool { return ctx.Err() != nil })
 			timer.Reset(w.Resync)
 		case <-messages:
 			timer.Reset(w.Settle)

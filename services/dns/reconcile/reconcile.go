@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"skep/services/dns"
 )
 
@@ -28,8 +26,14 @@ type Reconciler struct {
 	Metrics *Metrics
 
 	mu     sync.Mutex
-	boxes  map[string]chan dns.Zone
+	boxes  map[string]chan want
 	status map[string]Status
+}
+
+// want is what a zone should hold.
+type want struct {
+	zone  dns.Zone
+	stale func() bool
 }
 
 // Status is how the last run of a zone went.
@@ -46,29 +50,25 @@ const (
 	settle = time.Second
 )
 
-// Want hands over what zones should hold. The newest wins.
-func (r *Reconciler) Want(zones []dns.Zone) {
+// Want hands over what zones should hold. The newest wins. While it is stale no
+// record goes.
+func (r *Reconciler) Want(zones []dns.Zone, stale func() bool) {
 	for _, z := range zones {
 		if _, ok := r.Providers[z.Name]; !ok {
 			continue
 		}
-		box := r.box(z.Name)
-		select {
-		case <-box:
-		default:
-		}
-		box <- z
+		put(r.box(z.Name), want{z, stale})
 	}
 }
 
-func (r *Reconciler) box(name string) chan dns.Zone {
+func (r *Reconciler) box(name string) chan want {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.boxes == nil {
-		r.boxes = map[string]chan dns.Zone{}
+		r.boxes = map[string]chan want{}
 	}
 	if r.boxes[name] == nil {
-		r.boxes[name] = make(chan dns.Zone, 1)
+		r.boxes[name] = make(chan want, 1)
 	}
 	return r.boxes[name]
 }
@@ -89,14 +89,27 @@ func (r *Reconciler) Status() map[string]Status {
 func (r *Reconciler) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	for name, p := range r.Providers {
-		workers.Go(func() { r.zone(ctx, p, r.box(name)) })
+		workers.Go(func() {
+			loop(ctx, r.box(name), func(ctx context.Context, w want) (time.Duration, error) { return r.once(ctx, p, w) })
+		})
 	}
 	workers.Wait()
 	return nil
 }
 
-func (r *Reconciler) zone(ctx context.Context, p dns.Provider, box <-chan dns.Zone) {
-	var zone dns.Zone
+// put leaves the newest alone in the box.
+func put[T any](box chan T, newest T) {
+	select {
+	case <-box:
+	default:
+	}
+	box <- newest
+}
+
+// loop runs once for the newest in the box, and again when it says so or has
+// failed, until the context ends.
+func loop[T any](ctx context.Context, box <-chan T, once func(context.Context, T) (time.Duration, error)) {
+	var newest T
 	backoff := minBackoff
 	timer := time.NewTimer(0)
 	if !timer.Stop() {
@@ -105,12 +118,16 @@ func (r *Reconciler) zone(ctx context.Context, p dns.Provider, box <-chan dns.Zo
 	defer timer.Stop()
 	for {
 		select {
-		case zone = <-box:
+		case newest = <-box:
 		case <-timer.C:
+			select {
+			case newest = <-box:
+			default:
+			}
 		case <-ctx.Done():
 			return
 		}
-		next, err := r.once(ctx, p, zone)
+		next, err := once(ctx, newest)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -124,13 +141,14 @@ func (r *Reconciler) zone(ctx context.Context, p dns.Provider, box <-chan dns.Zo
 }
 
 // once syncs a zone and says when to look again.
-func (r *Reconciler) once(ctx context.Context, p dns.Provider, zone dns.Zone) (time.Duration, error) {
+func (r *Reconciler) once(ctx context.Context, p dns.Provider, w want) (time.Duration, error) {
+	zone, stale := w.zone, w.stale()
 	log := r.Log.With("zone", zone.Name)
 	now := time.Now()
-	plan, err := dns.Read(ctx, p, zone, dns.Options{Cluster: r.Cluster, Now: now, Grace: r.Grace, Share: r.Share})
+	plan, err := dns.Read(ctx, p, zone, dns.Options{Cluster: r.Cluster, Now: now, Grace: r.Grace, Share: r.Share, Stale: stale})
 	if err == nil && !r.DryRun {
 		err = dns.Apply(ctx, p, plan, func(c dns.Change, err error) {
-			r.Metrics.change(zone.Name, c.Action, err)
+			r.Metrics.change(zone.Name, string(c.Action), err)
 			level, args := slog.LevelInfo, []any{"action", c.Action, "type", c.Record.Type, "name", c.Record.Name, "content", c.Record.Content, "owner", c.Record.Owner}
 			if err != nil {
 				level, args = slog.LevelError, append(args, "error", err)
@@ -155,68 +173,29 @@ func (r *Reconciler) once(ctx context.Context, p dns.Provider, zone dns.Zone) (t
 		}
 		return r.Resync, nil
 	}
-	if due := plan.Next(); !due.IsZero() {
-		return max(settle, min(r.Resync, due.Sub(now))), nil
+	if stale {
+		return r.Resync, nil // the next list comes
 	}
-	return r.Resync, nil
+	return until(plan.Next(), now, r.Resync), nil
+}
+
+// until is the time to what is due, if anything is, and resync at most.
+func until(due, now time.Time, resync time.Duration) time.Duration {
+	if due.IsZero() {
+		return resync
+	}
+	return max(settle, min(resync, due.Sub(now)))
 }
 
 func (r *Reconciler) note(zone string, s Status, err error) {
 	if err != nil {
 		s.Error = err.Error()
 	}
-	r.Metrics.sync(zone, s, err)
+	r.Metrics.sync(zone, s.At, len(s.Plan.Conflicts), len(s.Plan.Held), err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.status == nil {
 		r.status = map[string]Status{}
 	}
 	r.status[zone] = s
-}
-
-// Metrics of a reconciler.
-type Metrics struct {
-	syncs     *prometheus.CounterVec
-	changes   *prometheus.CounterVec
-	conflicts *prometheus.GaugeVec
-	held      *prometheus.GaugeVec
-	last      *prometheus.GaugeVec
-}
-
-// NewMetrics registers them.
-func NewMetrics(r prometheus.Registerer) *Metrics {
-	m := &Metrics{
-		syncs:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "skep_dns_syncs_total", Help: "Runs by zone and result."}, []string{"zone", "result"}),
-		changes:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "skep_dns_changes_total", Help: "Changes made, by zone, action and result."}, []string{"zone", "action", "result"}),
-		conflicts: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "skep_dns_conflicts", Help: "Wanted records that are refused."}, []string{"zone"}),
-		held:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "skep_dns_held", Help: "Records that stay because too many would go at once."}, []string{"zone"}),
-		last:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "skep_dns_last_sync_timestamp_seconds", Help: "When the zone was last in sync."}, []string{"zone"}),
-	}
-	r.MustRegister(m.syncs, m.changes, m.conflicts, m.held, m.last)
-	return m
-}
-
-func result(err error) string {
-	if err != nil {
-		return "failure"
-	}
-	return "success"
-}
-
-func (m *Metrics) change(zone string, a dns.Action, err error) {
-	if m != nil {
-		m.changes.WithLabelValues(zone, string(a), result(err)).Inc()
-	}
-}
-
-func (m *Metrics) sync(zone string, s Status, err error) {
-	if m == nil {
-		return
-	}
-	m.syncs.WithLabelValues(zone, result(err)).Inc()
-	if err == nil {
-		m.conflicts.WithLabelValues(zone).Set(float64(len(s.Plan.Conflicts)))
-		m.held.WithLabelValues(zone).Set(float64(len(s.Plan.Held)))
-		m.last.WithLabelValues(zone).Set(float64(s.At.Unix()))
-	}
 }

@@ -92,6 +92,8 @@ func zones(names ...string) []dns.Zone {
 	return dns.Zones(list)
 }
 
+func fresh() bool { return false }
+
 func start(t *testing.T, r *Reconciler) {
 	t.Helper()
 	r.Cluster, r.Log, r.Metrics = "homelab", slog.New(slog.NewTextHandler(io.Discard, nil)), NewMetrics(prometheus.NewRegistry())
@@ -112,14 +114,14 @@ func TestReconciler(t *testing.T) {
 	well := &memory{}
 	r := &Reconciler{Providers: map[string]dns.Provider{"a": stuck, "b": well}, Grace: time.Second, Resync: time.Hour}
 	start(t, r)
-	r.Want(zones("x", "y"))
+	r.Want(zones("x", "y"), fresh)
 	eventually(t, "one provider that hangs holds up the other", func() bool { return well.count() == 2 })
-	r.Want(zones("x"))
-	r.Want(zones("x", "y", "z")) // newer, while the other still hangs
+	r.Want(zones("x"), fresh)
+	r.Want(zones("x", "y", "z"), fresh) // newer, while the other still hangs
 	eventually(t, "the newest does not win", func() bool { return well.count() == 3 })
 	close(stuck.hang)
 	eventually(t, "the provider that was stuck", func() bool { return stuck.count() == 3 })
-	r.Want(zones("x"))
+	r.Want(zones("x"), fresh)
 	// Nothing more is said: it looks again by itself when the grace is over.
 	eventually(t, "records outlive their grace", func() bool { return well.count() == 1 && stuck.count() == 1 })
 	if s := r.Status()["b"]; s.Error != "" || s.Plan.Domain != "b.example.com" {
@@ -127,11 +129,44 @@ func TestReconciler(t *testing.T) {
 	}
 }
 
+// Nothing goes by a list that may be out of date, and nothing is tried in vain
+// until there is another.
+func TestStale(t *testing.T) {
+	p := &memory{}
+	r := &Reconciler{Providers: map[string]dns.Provider{"a": p}, Grace: time.Second, Resync: time.Hour, Cluster: "homelab", Share: 1, Log: slog.New(slog.DiscardHandler)}
+	run := func(want want) time.Duration {
+		t.Helper()
+		next, err := r.once(t.Context(), p, want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return next
+	}
+	stale := func() bool { return true }
+	run(want{zones("x", "y")[0], fresh})
+	if next := run(want{zones("x")[0], stale}); next != time.Hour || p.count() != 2 || len(r.Status()["a"].Plan.Waiting) != 1 {
+		t.Errorf("looks again in %v, %d records, %v", next, p.count(), r.Status()["a"].Plan)
+	}
+	run(want{zones("x")[0], fresh}) // now it begins to go
+	for i := range p.records {
+		if m := p.records[i].Mark; !m.Gone.IsZero() {
+			m.Gone = m.Gone.Add(-time.Hour) // and its grace is over
+		}
+	}
+	if next := run(want{zones("x", "z")[0], stale}); next != time.Hour || p.count() != 3 {
+		t.Errorf("looks again in %v, %d records", next, p.count())
+	}
+	run(want{zones("x", "z")[0], fresh})
+	if p.count() != 2 {
+		t.Errorf("%d records, want x and z", p.count())
+	}
+}
+
 func TestProviderAway(t *testing.T) {
 	p := &memory{away: true}
 	r := &Reconciler{Providers: map[string]dns.Provider{"a": p}, Grace: time.Hour, Resync: time.Hour}
 	start(t, r)
-	r.Want(zones("x"))
+	r.Want(zones("x"), fresh)
 	eventually(t, "the failure is in the status", func() bool { return r.Status()["a"].Error != "" })
 	p.mu.Lock()
 	p.away = false
@@ -143,7 +178,7 @@ func TestDryRun(t *testing.T) {
 	p := &memory{}
 	r := &Reconciler{Providers: map[string]dns.Provider{"a": p}, DryRun: true, Resync: 10 * time.Millisecond}
 	start(t, r)
-	r.Want(zones("x"))
+	r.Want(zones("x"), fresh)
 	eventually(t, "several runs", func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()

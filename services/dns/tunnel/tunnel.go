@@ -32,6 +32,32 @@ func (r Rule) catchAll() bool { return r.Hostname() == "" && r.text("path") == "
 
 func (r Rule) wildcard() bool { return strings.HasPrefix(r.Hostname(), "*.") }
 
+// Route is how the ingress answers for a host.
+type Route struct {
+	Host string
+	// Plain is over HTTP; SelfSigned with a certificate that nobody else knows.
+	Plain, SelfSigned bool
+}
+
+// NewRule leads a host to the ingress at origin, an https URL, as the rules of
+// the bundle do.
+func NewRule(route Route, origin string) Rule {
+	rule := Rule{"hostname": route.Host, "service": origin}
+	if route.Plain {
+		rule["service"] = "http://" + strings.TrimPrefix(origin, "https://")
+		return rule
+	}
+	request := map[string]any{"originServerName": route.Host}
+	if rule.wildcard() { // no server has that name: it is the one asked for
+		request = map[string]any{"matchSNItoHost": true}
+	}
+	if route.SelfSigned {
+		request["noTLSVerify"] = true
+	}
+	rule["originRequest"] = request
+	return rule
+}
+
 // NotFound answers hosts that no rule names.
 const NotFound = "http_status:404"
 

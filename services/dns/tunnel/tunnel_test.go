@@ -58,6 +58,23 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// The bundle's file has the same rules (generator/expand/testdata/tls.txtar).
+func TestNewRule(t *testing.T) {
+	for _, test := range []struct {
+		route Route
+		want  string
+	}{
+		{Route{Host: "a.example.com"}, `{"hostname":"a.example.com","request":{"originServerName":"a.example.com"},"service":"https://ingress_caddy"}`},
+		{Route{Host: "a.example.com", SelfSigned: true}, `{"hostname":"a.example.com","request":{"noTLSVerify":true,"originServerName":"a.example.com"},"service":"https://ingress_caddy"}`},
+		{Route{Host: "*.example.com", SelfSigned: true}, `{"hostname":"*.example.com","request":{"matchSNItoHost":true,"noTLSVerify":true},"service":"https://ingress_caddy"}`},
+		{Route{Host: "a.example.com", Plain: true}, `{"hostname":"a.example.com","request":null,"service":"http://ingress_caddy"}`},
+	} {
+		if got := canonical(NewRule(test.route, origin)); got != test.want {
+			t.Errorf("%v: got %s, want %s", test.route, got, test.want)
+		}
+	}
+}
+
 func TestShare(t *testing.T) {
 	live := []Rule{}
 	for i := range 10 {

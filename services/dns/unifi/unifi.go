@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"skep/networks"
 	"skep/services/dns"
@@ -42,10 +41,10 @@ var _ dns.Provider = (*Zone)(nil)
 
 // New makes a zone.
 func New(c Config) (*Zone, error) {
-	address, err := url.Parse(c.URL)
+	if err := httpapi.CheckURL(c.URL); err != nil {
+		return nil, fmt.Errorf("UniFi: %w", err)
+	}
 	switch {
-	case err != nil || address.Scheme != "https" && address.Scheme != "http" || address.Host == "":
-		return nil, fmt.Errorf("UniFi's URL %q is not of the form https://host", c.URL)
 	case c.Key == "":
 		return nil, errors.New("an API key for UniFi is missing")
 	case c.Site == "":
@@ -56,7 +55,7 @@ func New(c Config) (*Zone, error) {
 	return &Zone{
 		api: &httpapi.Client{
 			Base:      c.URL,
-			HTTP:      &http.Client{Timeout: 30 * time.Second, Transport: transport},
+			HTTP:      httpapi.NewHTTP(transport),
 			Authorize: func(r *http.Request) { r.Header.Set("X-API-KEY", c.Key) },
 		},
 		path: "/proxy/network/v2/api/site/" + url.PathEscape(c.Site) + "/static-dns",

@@ -168,6 +168,18 @@ func TestCutShortAnywhere(t *testing.T) {
 	}
 }
 
+// A redirect would take the key along, and make a GET of a write.
+func TestRedirect(t *testing.T) {
+	from, reached := dnstest.Redirect(t)
+	zone, err := unifi.New(unifi.Config{URL: from, Key: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := zone.List(t.Context()); err == nil || !strings.Contains(err.Error(), "a redirect, which is not followed") || reached() {
+		t.Errorf("got %v, followed %t", err, reached())
+	}
+}
+
 func TestErrors(t *testing.T) {
 	fake := dnstest.NewUniFi(t)
 	zone, err := unifi.New(unifi.Config{URL: fake.URL, Key: "wrong-key"})

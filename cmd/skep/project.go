@@ -65,7 +65,7 @@ func load(c *cli.Context) (*project, error) {
 	default:
 		p.bundle = b
 		p.problems = append(p.problems, check.Docker(b, p.cluster)...)
-		p.problems = append(p.problems, check.Labels(c.Context, b, ingress.Offline{})...)
+		p.problems = append(p.problems, check.Labels(c.Context, b, ingress.For(b))...)
 	}
 	p.problems = p.problems.Sorted()
 	return p, nil

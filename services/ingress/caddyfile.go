@@ -4,7 +4,6 @@ package ingress
 
 import (
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -101,7 +100,7 @@ func fromLabels(set stack.LabelSet) (*caddyfile.Container, error) {
 	service := &swarm.Service{}
 	service.Spec.Name = upstreamName(set.Service)
 	service.Spec.Labels = set.Labels
-	return label.FromLabels(set.Labels, service, func(func(string) bool) template.FuncMap { return templateFuncs(service.Spec.Name) })
+	return label.FromLabels(set.Labels, service, func(func(string) bool) template.FuncMap { return label.StandIns([]string{service.Spec.Name}) })
 }
 
 // upstreamName is the name that Swarm gives to the service.
@@ -146,17 +145,4 @@ func caddyLabels(labels map[string]string) map[string]string {
 		}
 	}
 	return out
-}
-
-// templateFuncs are the functions that caddy-docker-proxy offers in a label's
-// value. Those that would read the machine give Caddy's placeholder or a
-// documentation address instead.
-func templateFuncs(upstream string) template.FuncMap {
-	funcs := label.Functions([]string{upstream})
-	funcs["env"] = func(name string) string { return "{env." + name + "}" }
-	funcs["expandenv"] = func(s string) string {
-		return os.Expand(s, func(name string) string { return "{env." + name + "}" })
-	}
-	funcs["getHostByName"] = func(string) string { return "192.0.2.1" }
-	return funcs
 }

@@ -14,16 +14,26 @@ import (
 
 	"skep/generator/stack"
 	"skep/services/ingress/frame"
+	"skep/services/ingress/label"
 )
 
 // Offline asks the ingress's own code, without a network or a daemon, whether
 // it would accept a set of labels.
-type Offline struct{}
+type Offline struct {
+	// Policy is what the ingress is told that labels may do. Without one, Caddy
+	// alone is asked: a host may be several stacks', and labels may do anything.
+	Policy *label.Policy
+
+	unreadable *stack.Refusal // instead of a policy
+}
 
 // Refusals returns what the ingress would refuse, in order of service. It
 // stops early when ctx is done and then says so in a refusal without a service.
-func (Offline) Refusals(ctx context.Context, sets []stack.LabelSet) []stack.Refusal {
+func (o Offline) Refusals(ctx context.Context, sets []stack.LabelSet) []stack.Refusal {
 	services, refusals := renderAll(sets)
+	if o.unreadable != nil {
+		refusals = append(refusals, *o.unreadable)
+	}
 	if len(services) == 0 {
 		return refusals
 	}
@@ -38,6 +48,9 @@ func (Offline) Refusals(ctx context.Context, sets []stack.LabelSet) []stack.Refu
 
 	s := &search{ctx: ctx, storage: storage, usual: map[string]string{}}
 	refusals = append(refusals, s.run(services)...)
+	if o.Policy != nil {
+		refusals = append(refusals, o.held(ctx, sets, refusals)...)
+	}
 	if err := ctx.Err(); err != nil {
 		return append(refusals, stack.Refusal{Err: fmt.Errorf("check labels: %w", err)})
 	}
@@ -340,7 +353,11 @@ func shape(group []rendered) string {
 			}
 		}
 	}
-	text := strings.NewReplacer(names...).Replace(string(join(group)))
+	return withoutPorts(strings.NewReplacer(names...).Replace(string(join(group))))
+}
+
+// withoutPorts leaves the ports of upstreams open.
+func withoutPorts(text string) string {
 	return upstreamPort.ReplaceAllStringFunc(text, func(match string) string {
 		name, port, _ := strings.Cut(match, ":")
 		if _, err := strconv.ParseUint(port, 10, 16); err != nil {

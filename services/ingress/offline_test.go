@@ -12,6 +12,7 @@ import (
 	"github.com/lucaslorentz/caddy-docker-proxy/v2/caddyfile"
 
 	"skep/generator/stack"
+	"skep/services/ingress/label"
 )
 
 func TestRefusals(t *testing.T) {
@@ -105,6 +106,7 @@ func TestAcceptedOffline(t *testing.T) {
 		caddy_0.log.format: json
 		caddy_0.metrics:
 		caddy_0.order: rate_limit before basic_auth
+		caddy_0.servers.trusted_proxies: skep_service cloudflared_cloudflared 10.0.0.0/8
 	`)
 	var all []stack.LabelSet
 	for name, labels := range accepted {
@@ -196,6 +198,18 @@ func TestRefusalsStopWithTheContext(t *testing.T) {
 	}
 }
 
+func TestRefusalsOfTrustedProxies(t *testing.T) {
+	for words, want := range map[string]string{
+		"skep_service cloudflared_cloudflared": "", "skep_service a b 10.0.0.0/8 2001:db8::/32": "",
+		"skep_service": "wrong argument count", "skep_service 10.0.0.0/8": "wrong argument count", "skep_service a 10.0.0.0/99": "10.0.0.0/99",
+	} {
+		got := Offline{}.Refusals(t.Context(), []stack.LabelSet{set("infra/caddy", "caddy.servers.trusted_proxies: "+words), set("a/one", "caddy: a.example.com\ncaddy.respond: 1")})
+		if len(got) > 0 != (want != "") || want != "" && !strings.Contains(got[0].Err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", words, got, want)
+		}
+	}
+}
+
 func TestRefusalsOfTheSharedSet(t *testing.T) {
 	bad := set("infra/caddy", `
 		caddy_0.emial: a@example.com
@@ -233,6 +247,22 @@ func BenchmarkRefusals1000Sites(b *testing.B) {
 	sets := sites(1000)
 	for b.Loop() {
 		if got := (Offline{}).Refusals(b.Context(), sets); len(got) > 0 {
+			b.Fatal(got)
+		}
+	}
+}
+
+func BenchmarkRefusals1000SitesByPolicy(b *testing.B) {
+	sets := sites(1000)
+	for i := range sets {
+		sets[i].Labels["skep.ingress.trusted"] = "true" // the ingress's own alone is believed
+	}
+	p, err := label.ParsePolicy("trust:" + string(ssoSnippet.Service.Stack))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if got := (Offline{Policy: &p}).Refusals(b.Context(), sets); len(got) > 0 {
 			b.Fatal(got)
 		}
 	}

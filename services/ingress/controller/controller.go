@@ -17,6 +17,7 @@ import (
 	"skep/services/ingress/docker"
 	"skep/services/ingress/frame"
 	"skep/services/ingress/label"
+	"skep/services/ingress/proxies"
 	"skep/services/ingress/route"
 	"skep/services/ingress/watch"
 )
@@ -214,12 +215,12 @@ func (c *Controller) update(ctx context.Context, state label.State) error {
 	} else if base != nil {
 		sources = append([]label.Source{*base}, sources...)
 	}
+	proxies.Update(state) // before a site is served that asks who is believed
 	t := &turn{c: c, sources: sources, replaced: map[string]bool{}, dropped: map[place]bool{}}
 	changed, err := t.run(ctx)
 	if err != nil {
 		return err
 	}
-	setTrusted(state)
 	c.report.updated(t, time.Since(began), changed)
 	if changed {
 		c.store()

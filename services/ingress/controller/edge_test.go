@@ -4,9 +4,11 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/quic-go/quic-go/http3"
 )
@@ -95,32 +97,45 @@ func TestClientAddressFromTheTunnelAlone(t *testing.T) {
 	h := newHarness(t)
 	port := h.http[strings.LastIndex(h.http, ":")+1:]
 	h.put("ingress_caddy", "ingress", map[string]string{"skep.ingress.trusted": "true"},
-		"caddy_0.http_port: "+port+"\ncaddy_0.auto_https: off\ncaddy_0.servers.trusted_proxies: skep_service tunnel_cloudflared\ncaddy_0.servers.client_ip_headers: Cf-Connecting-Ip")
+		"caddy_0.http_port: "+port+"\ncaddy_0.auto_https: off\ncaddy_0.servers.trusted_proxies: skep_service tunnel_cloudflared 127.0.0.32/28\ncaddy_0.servers.client_ip_headers: Cf-Connecting-Ip")
 	tunnel := h.service("tunnel_cloudflared", "tunnel", nil, "")
 	tunnel.Tasks = []string{"127.0.0.9"}
 	h.engine.Put(tunnel)
 	h.put("a_web", "a", nil, "caddy: http://a.example.com\ncaddy.respond: {client_ip}")
 	h.start()
-	ask := func() string {
-		request, _ := http.NewRequest(http.MethodGet, "http://"+h.http, nil)
+	ask := func(from string) string {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext}}
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+h.http, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
 		request.Host = "a.example.com"
 		request.Header.Set("Cf-Connecting-Ip", "198.51.100.7")
-		response, err := h.client.Do(request)
+		response, err := client.Do(request)
 		if err != nil {
 			return err.Error()
 		}
 		defer response.Body.Close()
-		body, _ := io.ReadAll(response.Body)
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			return err.Error()
+		}
 		return string(body)
 	}
 	h.want("a.example.com", "/", 200, "127.0.0.1")
-	if got := ask(); got != "127.0.0.1" {
-		t.Errorf("a stranger is believed: %s", got)
+	for from, want := range map[string]string{"127.0.0.1": "127.0.0.1", "127.0.0.9": "198.51.100.7", "127.0.0.33": "198.51.100.7", "127.0.0.48": "127.0.0.48"} {
+		if got := ask(from); got != want {
+			t.Errorf("from %s: got %s, want %s", from, got, want)
+		}
 	}
 	h.engine.MoveTasks("tunnel_cloudflared", "127.0.0.1")
 	h.eventually(func() error {
-		if got := ask(); got != "198.51.100.7" {
+		if got := ask("127.0.0.1"); got != "198.51.100.7" {
 			return fmt.Errorf("the tunnel is not believed: %s", got)
+		}
+		if got := ask("127.0.0.9"); got != "127.0.0.9" {
+			return fmt.Errorf("where the tunnel was is still believed: %s", got)
 		}
 		return nil
 	})

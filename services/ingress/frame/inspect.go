@@ -18,8 +18,19 @@ import (
 // inspect holds a site of a service that is not trusted against the policy. It
 // looks at what Caddy made of the labels, for there are many ways to write the
 // same. What a trusted snippet says, its importers may say.
-func inspect(full *document, site caddyfile.ServerBlock, s *label.Site, p label.Policy) *failure {
-	i := &inspector{policy: p, granted: s.Granted}
+func inspect(full *document, blocks []caddyfile.ServerBlock, s *label.Site, p label.Policy) *failure {
+	granted, err := readGrants(s.Granted)
+	if err != nil {
+		return adaptFailure(err)
+	}
+	i := &inspector{policy: p, granted: granted}
+	site := blocks[len(blocks)-1]
+	for _, b := range blocks {
+		i.imports(b)
+		if b.IsNamedRoute && !granted.words["&("+b.GetKeysText()[0]+")"] {
+			i.tokens(b)
+		}
+	}
 	i.tokens(site)
 	i.listeners(full)
 	i.logs(full, site)
@@ -31,48 +42,73 @@ func inspect(full *document, site caddyfile.ServerBlock, s *label.Site, p label.
 
 type inspector struct {
 	policy  label.Policy
-	granted string
+	granted grants
 	found   *failure // the first
 }
 
+// refuse refuses what neither the policy nor a trusted snippet opens.
 func (i *inspector) refuse(rule label.Rule, kind label.Permission, name, format string, args ...any) {
-	if i.found != nil || i.policy.Allows(kind, name) || name != "" && strings.Contains(i.granted, name) {
+	if !i.granted.words[name] {
+		i.deny(rule, kind, name, format, args...)
+	}
+}
+
+// deny refuses what the policy does not open.
+func (i *inspector) deny(rule label.Rule, kind label.Permission, name, format string, args ...any) {
+	if i.found != nil || i.policy.Allows(kind, name) {
 		return
 	}
 	i.found = &failure{rule: rule, needle: name, err: fmt.Errorf(format+"; the policy entry %s:%s would open it", append(args, kind, name)...)}
 }
 
+// imports refuses what Caddy's parser took from files.
+func (i *inspector) imports(b caddyfile.ServerBlock) {
+	check := func(t caddyfile.Token) {
+		if t.File != fileName && !i.granted.imported(t.File) {
+			i.deny(label.RuleFile, label.File, t.File, "it imports %s, a file of the ingress", t.File)
+		}
+	}
+	for _, k := range b.Keys {
+		check(k)
+	}
+	for _, s := range b.Segments {
+		for _, t := range s {
+			check(t)
+		}
+	}
+}
+
 var machinePlaceholder = regexp.MustCompile(`\{(env|file)\.([^}]*)\}?`)
 
-// tokens looks for placeholders that read the machine.
-func (i *inspector) tokens(site caddyfile.ServerBlock) {
-	credential := func(string) bool { return false }
-	check := func(t caddyfile.Token) {
+// tokens looks for placeholders that read the machine. A trusted snippet opens
+// them only where a DNS provider's credential stands: anywhere else its importer
+// could put the same placeholder where a visitor reads it.
+func (i *inspector) tokens(b caddyfile.ServerBlock) {
+	check := func(t caddyfile.Token, credential bool) {
 		for _, m := range machinePlaceholder.FindAllStringSubmatch(t.Text, -1) {
-			name, _, _ := strings.Cut(m[2], ":")
-			if m[1] == "env" && credential(name) {
-				continue
-			}
-			if m[1] == "env" {
-				i.refuse(label.RuleEnv, label.Env, name, "%s reads the ingress's environment", m[0])
-			} else {
-				i.refuse(label.RuleFile, label.File, m[2], "%s reads a file of the ingress", m[0])
+			name := placeholderName(m)
+			switch {
+			case m[1] == "file" && credential && i.granted.files[m[2]]:
+			case m[1] == "file":
+				i.deny(label.RuleFile, label.File, m[2], "%s reads a file of the ingress", m[0])
+			case credential && (i.granted.env[name] || i.policy.Allows(label.Credential, name)):
+			default:
+				i.deny(label.RuleEnv, label.Env, name, "%s reads the ingress's environment", m[0])
 			}
 		}
 	}
-	for _, k := range site.Keys {
-		check(k)
+	for _, k := range b.Keys {
+		check(k, false)
 	}
-	for _, s := range site.Segments {
-		first := caddyfile.Token{}
-		for _, t := range s {
-			if t.Line != first.Line {
-				first = t
+	for _, s := range b.Segments {
+		d := caddyfile.NewDispenser(s)
+		for d.Next() {
+			first := d.Val()
+			credential := s.Directive() == "tls" && slices.Contains(credentialWords, first)
+			check(d.Token(), false)
+			for d.NextArg() {
+				check(d.Token(), credential)
 			}
-			credential = func(name string) bool {
-				return s.Directive() == "tls" && slices.Contains(credentialWords, first.Text) && i.policy.Allows(label.Credential, name)
-			}
-			check(t)
 		}
 	}
 }
@@ -89,7 +125,7 @@ func (i *inspector) listeners(d *document) {
 			address, _ := listen.(string)
 			number := strings.TrimPrefix(address, ":")
 			if !slices.Contains(declared, number) {
-				i.refuse(label.RuleListen, label.Listen, number, "the ingress has not declared to listen on %s", address)
+				i.deny(label.RuleListen, label.Listen, number, "the ingress has not declared to listen on %s", address)
 			}
 		}
 	}
@@ -139,16 +175,17 @@ var harmless = []string{
 	"map", "rate_limit", "request_body", "reverse_proxy", "rewrite", "static_response", "subroute", "vars",
 }
 
-// harmlessMatchers look at the request alone.
+// harmlessMatchers look at the request alone, or at the response ("headers",
+// "status_code").
 var harmlessMatchers = []string{
-	"client_ip", "expression", "header", "header_regexp", "host", "method", "not", "path", "path_regexp", "protocol", "query",
-	"remote_ip", "sni", "tls", "vars", "vars_regexp",
+	"client_ip", "expression", "header", "header_regexp", "headers", "host", "method", "not", "path", "path_regexp", "protocol", "query",
+	"remote_ip", "sni", "status_code", "tls", "vars", "vars_regexp",
 }
 
 // fileKeys are the keys of Caddy's configuration whose values are paths.
 var fileKeys = []string{
-	"client_certificate_file", "client_certificate_key_file", "insecure_secrets_log", "load_folders", "pem_files",
-	"root_ca_pem_files", "trusted_leaf_certs", "trusted_roots_pem_files",
+	"client_certificate_file", "client_certificate_key_file", "file_root", "insecure_secrets_log", "load_folders", "pem_files",
+	"root_ca_pem_files", "template_file", "trusted_leaf_certs", "trusted_roots_pem_files",
 }
 
 // placeholderCall is CEL's way to read a placeholder by a computed name.
@@ -183,9 +220,7 @@ func (i *inspector) object(key string, o object) {
 		if !slices.Contains(harmless, name) {
 			i.refuse(label.RuleModule, label.Handler, name, "the handler %s is not for every service", name)
 		}
-		if name != "vars" {
-			i.file(o["root"])
-		}
+		i.file(o["root"])
 	}
 	if name, ok := o["protocol"].(string); ok && key == "transport" && name != "http" {
 		i.refuse(label.RuleModule, label.Handler, name, "the transport %s is not for every service", name)

@@ -99,7 +99,10 @@ func (a *Adapter) Sweep() {
 
 func content(globals string, s *label.Site) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%d\n%s%d\n%s%t\n%s", len(globals), globals, len(s.Prelude), s.Prelude, s.Trusted, s.Text)
+	for _, text := range []string{string(s.ID), string(s.Stack), globals, s.Prelude, s.Granted, s.Text} {
+		fmt.Fprintf(h, "%d\n%s", len(text), text)
+	}
+	fmt.Fprint(h, s.Trusted)
 	return string(h.Sum(nil))
 }
 
@@ -123,7 +126,7 @@ func (a *Adapter) adapt(globals string, s *label.Site) (part *Part, fail *failur
 		return nil, adaptFailure(err)
 	}
 	if !s.Trusted {
-		if fail := inspect(full, site, s, a.Policy); fail != nil {
+		if fail := inspect(full, blocks, s, a.Policy); fail != nil {
 			return nil, fail
 		}
 		ownZones(full.tree, s.Stack)

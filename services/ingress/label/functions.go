@@ -38,6 +38,17 @@ func Functions(targets []string) template.FuncMap {
 	return all
 }
 
+// StandIns are the same for where the ingress's machine is not: what would read
+// it gives Caddy's placeholder or a documentation address (RFC 5737) instead.
+func StandIns(targets []string) template.FuncMap {
+	all := Functions(targets)
+	placeholder := func(name string) string { return "{env." + name + "}" }
+	all["env"] = placeholder
+	all["expandenv"] = func(text string) string { return os.Expand(text, placeholder) }
+	all["getHostByName"] = func(string) string { return "192.0.2.1" }
+	return all
+}
+
 // upstream adds a protocol (a string) and a port (a number) to an address.
 func upstream(target string, options []any) string {
 	for _, option := range options {
@@ -77,14 +88,21 @@ func (f forbidden) Error() string { return fmt.Sprintf("%s:%s: %v", f.kind, f.na
 
 func (f forbidden) Is(target error) bool { return target == errForbidden }
 
-// restricted are the functions that a service that is not trusted uses.
-func restricted(targets []string, p Policy, uses func(string) bool) template.FuncMap {
-	all := Functions(targets)
-	all["env"] = func(name string) (string, error) { return readEnv(p, name) }
+// restricted are those of all functions that a service that is not trusted
+// uses, within limits.
+func restricted(all template.FuncMap, p Policy, uses func(string) bool) template.FuncMap {
+	read := all["env"].(func(string) string)
+	env := func(name string) (string, error) {
+		if !p.Allows(Env, name) {
+			return "", forbidden{Env, name}
+		}
+		return read(name), nil
+	}
+	all["env"] = env
 	all["expandenv"] = func(text string) (string, error) {
 		var failed error
 		out := os.Expand(text, func(name string) string {
-			value, err := readEnv(p, name)
+			value, err := env(name)
 			failed = errors.Join(failed, err)
 			return value
 		})
@@ -120,13 +138,6 @@ func restricted(targets []string, p Policy, uses func(string) bool) template.Fun
 }
 
 func urlQuery(args ...any) string { return url.QueryEscape(fmt.Sprint(args...)) }
-
-func readEnv(p Policy, name string) (string, error) {
-	if !p.Allows(Env, name) {
-		return "", forbidden{Env, name}
-	}
-	return os.Getenv(name), nil
-}
 
 // limitCount refuses numbers beyond a limit among a function's arguments.
 func limitCount(f any, limit int64) any {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"text/template"
 
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	fragments "github.com/lucaslorentz/caddy-docker-proxy/v2/caddyfile"
 )
@@ -109,9 +108,13 @@ func (r *Rendered) caddyfile(p Policy) {
 }
 
 func renderRoot(s *Source, root string, labels map[string]string, p Policy) (*Block, *Refusal) {
-	functions := func(func(string) bool) template.FuncMap { return Functions(s.Targets) }
+	all := Functions
+	if s.Offline {
+		all = StandIns
+	}
+	functions := func(func(string) bool) template.FuncMap { return all(s.Targets) }
 	if !s.Trusted {
-		functions = func(uses func(string) bool) template.FuncMap { return restricted(s.Targets, p, uses) }
+		functions = func(uses func(string) bool) template.FuncMap { return restricted(all(s.Targets), p, uses) }
 		for _, key := range slices.Sorted(maps.Keys(labels)) {
 			if !strings.Contains(labels[key], "{{") {
 				continue
@@ -171,22 +174,12 @@ func (b *Block) inspect(p Policy) *Refusal {
 		return nil
 	}
 	if !s.Trusted {
-		if name, ok := braceEnv(b.text, p); !ok {
-			return refuse(s, b.labelOf("{$"+name), RuleEnv, "{$%s} reads the ingress's environment", name)
+		if placeholder, ok := braceEnv(b.text, p); !ok {
+			return refuse(s, b.labelOf(placeholder), RuleEnv, "%s} reads the ingress's environment", placeholder)
 		}
 	}
-	tokens, err := caddyfile.Tokenize([]byte(b.text), "labels")
-	if err != nil {
-		return refuse(s, b.label, RuleSyntax, "%v", err)
-	}
-	for i, t := range tokens {
-		if t.Text != "import" {
-			continue
-		}
-		if i+1 == len(tokens) {
-			return refuse(s, b.label, RuleSyntax, "an import names nothing")
-		}
-		b.imports = append(b.imports, tokens[i+1].Text)
+	if refusal := b.readImports(); refusal != nil {
+		return refusal
 	}
 	if b.snippet() || b.named() {
 		return nil
@@ -213,20 +206,18 @@ func (b *Block) parseAddresses() *Refusal {
 	return nil
 }
 
-// braceEnv finds the first {$NAME} that the policy does not open.
-func braceEnv(text string, p Policy) (name string, ok bool) {
+// braceEnv finds the first {$NAME} that the policy does not open. A default
+// could be any text, and one that is not closed would end in another block.
+func braceEnv(text string, p Policy) (placeholder string, ok bool) {
 	for {
 		_, rest, found := strings.Cut(text, "{$")
 		if !found {
 			return "", true
 		}
 		name, after, closed := strings.Cut(rest, "}")
-		if !closed {
-			return "", true
-		}
-		name, _, _ = strings.Cut(name, ":")
-		if !p.Allows(Env, name) {
-			return name, false
+		if !closed || !p.Allows(Env, name) {
+			name, _, _ = strings.Cut(name, "\n")
+			return "{$" + name, false
 		}
 		text = after
 	}

@@ -72,6 +72,7 @@ type Source struct {
 	Caddyfile []byte            // instead of labels
 	Data      any               // what a template sees as its dot
 	Targets   []string          // sorted addresses of upstreams
+	Offline   bool              // stand-ins take the place of what its templates read of the machine
 	// Unreachable says that it runs but shares no network with the ingress.
 	Unreachable bool
 }

@@ -8,5 +8,6 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 	_ "github.com/mholt/caddy-ratelimit"
 
+	_ "skep/services/ingress/proxies"
 	_ "skep/services/ingress/storage"
 )

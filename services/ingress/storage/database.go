@@ -83,15 +83,19 @@ func (d *database) do(ctx context.Context, f func(context.Context) error) error 
 }
 
 func connectionLost(err error) bool {
-	var answer *pgconn.PgError
 	var connect *pgconn.ConnectError
 	switch {
-	case err == nil, errors.Is(err, pgx.ErrNoRows), errors.As(err, &connect):
+	case err == nil, errors.Is(err, pgx.ErrNoRows), errors.As(err, &connect), refuses(err):
 		return false
-	case errors.As(err, &answer):
-		return strings.HasPrefix(answer.Code, "57P") // shut down by the operator
 	}
 	return true
+}
+
+// refuses reports whether a server answered, and that it will not: a password,
+// a right or room on its disk is missing. A retry alone does not mend that.
+func refuses(err error) bool {
+	var answer *pgconn.PgError
+	return errors.As(err, &answer) && !strings.HasPrefix(answer.Code, "57P") // it stops or starts
 }
 
 // migrate brings the tables up to date, once.

@@ -109,26 +109,26 @@ func (l *locks) release(ctx context.Context, name string) error {
 		return fmt.Errorf("unlock %s: it is not locked", name)
 	}
 	own := l.held[name][0]
-	own.ending = true // from now on the lease may run out
+	own.ending = true // a renewal that is under way may miss it
 	lost := own.lost
-	l.mu.Unlock()
-
-	if !lost {
-		found, err := l.remove(ctx, own.token)
-		if err != nil {
-			return fmt.Errorf("unlock %s: %w", name, err)
-		}
-		if !found {
-			l.mu.Lock()
-			l.lose(own)
-			l.mu.Unlock()
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.held[name] = slices.DeleteFunc(l.held[name], func(other *lease) bool { return other == own })
+	// Whatever comes of it in the database, it is nobody's from now on: there it
+	// runs out.
+	l.held[name] = l.held[name][1:]
 	if len(l.held[name]) == 0 {
 		delete(l.held, name)
+	}
+	l.mu.Unlock()
+	if lost {
+		return nil
+	}
+	found, err := l.remove(ctx, own.token)
+	if err != nil {
+		return fmt.Errorf("unlock %s: %w", name, err)
+	}
+	if !found {
+		l.mu.Lock()
+		l.lose(own)
+		l.mu.Unlock()
 	}
 	return nil
 }
@@ -171,7 +171,7 @@ func (l *locks) maintain(ctx context.Context) {
 	var due []*lease
 	for _, held := range l.held {
 		for _, own := range held {
-			if !own.ending && !own.lost {
+			if !own.lost {
 				due = append(due, own)
 			}
 		}

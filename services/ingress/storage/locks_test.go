@@ -113,6 +113,7 @@ func TestLocks(t *testing.T) {
 	server := postgrestest.Start(t)
 	t.Run("lost", func(t *testing.T) { testLostLock(t, server) })
 	t.Run("lost to the same store", func(t *testing.T) { testLockLostToTheSameStore(t, server) })
+	t.Run("not given back", func(t *testing.T) { testUnlockFails(t, server) })
 	t.Run("given back at the end", func(t *testing.T) { testLocksAreGivenBackAtTheEnd(t, server) })
 }
 
@@ -171,6 +172,34 @@ func testLockLostToTheSameStore(t *testing.T, server *postgrestest.Server) {
 	}
 	if ok, err := other.TryLock(t.Context(), "l"); !ok || err != nil {
 		t.Errorf("the second job did not release it: got %v (%v)", ok, err)
+	}
+}
+
+// An Unlock that fails leaves nothing behind that the next one would take for
+// its own.
+func testUnlockFails(t *testing.T, server *postgrestest.Server) {
+	dsn := server.Database(t)
+	s, other := newStore(t, dsn), newStore(t, dsn)
+	if err := s.Lock(t.Context(), "l"); err != nil {
+		t.Fatal(err)
+	}
+	server.Halt(t)
+	if err := s.Unlock(t.Context(), "l"); err == nil {
+		t.Error("it was unlocked without a database")
+	}
+	server.Resume(t)
+	poll(t, func() error {
+		ok, err := s.TryLock(t.Context(), "l")
+		if err == nil && !ok {
+			err = errors.New("what was not given back does not run out")
+		}
+		return err
+	})
+	if err := s.Unlock(t.Context(), "l"); err != nil {
+		t.Error(err)
+	}
+	if ok, err := other.TryLock(t.Context(), "l"); !ok || err != nil {
+		t.Errorf("the second lock was not given back: got %v (%v)", ok, err)
 	}
 }
 

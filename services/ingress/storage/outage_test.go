@@ -107,6 +107,51 @@ func TestDatabaseAway(t *testing.T) {
 	}
 }
 
+// Whoever reads the log must know whether to look for the server or for what it
+// says.
+func TestDatabaseRefuses(t *testing.T) {
+	server := postgrestest.Start(t)
+	dsn := server.Database(t)
+	server.Exec(t, dsn, "CREATE ROLE guest LOGIN PASSWORD 'honey'")
+	for name, c := range map[string]struct{ old, new, says string }{
+		"no such database":   {"/test_", "/other_", "does not exist"},
+		"a wrong password":   {server.Password(), "nectar", "authentication failed"},
+		"no right to tables": {"postgres:" + server.Password(), "guest:honey", "permission denied"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var said spoken
+			s, err := open(t.Context(), strings.Replace(dsn, c.old, c.new, 1), t.TempDir(), testPace, said.logger)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Destruct()
+			if err := s.Store(t.Context(), siteKey, nil); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v", err)
+			}
+			if text := said.String(); strings.Count(text, "the database refuses") != 1 || strings.Contains(text, "away") || !strings.Contains(text, c.says) {
+				t.Errorf("it says:\n%s", text)
+			}
+		})
+	}
+
+	var said spoken
+	s, err := open(t.Context(), strings.Replace(dsn, "postgres:"+server.Password(), "guest:honey", 1), t.TempDir(), testPace, said.logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Destruct()
+	for range 2 {
+		_ = s.Store(t.Context(), siteKey, nil)
+	}
+	server.Halt(t)
+	for range 2 {
+		_ = s.Store(t.Context(), siteKey, nil)
+	}
+	if text := said.String(); strings.Count(text, "the database refuses") != 1 || strings.Count(text, "the database is away") != 1 {
+		t.Errorf("it does not say once that it refuses and once that it is away:\n%s", text)
+	}
+}
+
 // Reads find out by themselves that the database is back, and what others have
 // changed meanwhile.
 func TestReadsComeBack(t *testing.T) {

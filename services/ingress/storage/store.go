@@ -13,8 +13,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// ErrUnavailable is in the error of what needs the database while it is away.
-var ErrUnavailable = errors.New("the storage's database is away")
+// ErrUnavailable is in the error of what needs the database while it is away or
+// refuses.
+var ErrUnavailable = errors.New("the storage's database cannot be used")
 
 // pace is how long things take.
 type pace struct {
@@ -35,9 +36,10 @@ type store struct {
 	pace  pace
 	log   func() *zap.Logger
 
-	mu    sync.Mutex
-	away  time.Time // since when the database is away; zero: it is not
-	retry time.Time // when to ask again
+	mu      sync.Mutex
+	away    time.Time // since when the database is away or refuses; zero: it does not
+	refused bool      // it refuses
+	retry   time.Time // when to ask again
 
 	stop context.CancelFunc
 	done chan struct{} // closed when run has returned
@@ -260,9 +262,16 @@ func (s *store) note(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w: %v", ctx.Err(), err) // the caller gave up, which says nothing
 	}
-	if s.away.IsZero() {
-		s.away = time.Now()
-		s.log().Error("the database is away: certificates come from the local copy, and none is obtained or renewed",
+	if refused := refuses(err); s.away.IsZero() || refused != s.refused {
+		if s.away.IsZero() {
+			s.away = time.Now()
+		}
+		s.refused = refused
+		what := "the database is away"
+		if refused {
+			what = "the database refuses"
+		}
+		s.log().Error(what+": certificates come from the local copy, and none is obtained or renewed",
 			zap.Stringer("storage", s), zap.String("copy", s.copy.files.Path), zap.Error(err))
 	}
 	s.retry = time.Now().Add(s.pace.retry)

@@ -40,7 +40,7 @@ func (p *program) adopt() *cli.Command {
 				if c.Bool("json") {
 					return p.writeJSON(plan)
 				}
-				if !plan.Empty() {
+				if !plan.Empty() || plan.Ready() != nil {
 					fmt.Fprintln(p.stdout, "The stack is adopted. It is not what the project says; a deploy would do this:")
 				}
 				return p.printPlan(c, plan)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -20,6 +21,7 @@ func waitFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "timeout", Value: 10 * time.Minute, Usage: "how long a service may take to come up, and a job to complete"},
 		&cli.BoolFlag{Name: "no-wait", Usage: "do not wait for services to come up; jobs that others wait for are waited for"},
 		&cli.BoolFlag{Name: "keep", Usage: "leave a stack that failed as it is, do not go back to its previous revision"},
+		&cli.BoolFlag{Name: "with-registry-auth", Usage: "give the logins of docker to the services that are created or updated, for nodes to pull with"},
 		&cli.StringFlag{Name: "resolve-image", Value: "changed", Usage: "when to ask the registry for an image's digest: changed or never"},
 	}
 }
@@ -42,20 +44,13 @@ func (p *program) deploy() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return withSwarm(func(engine *swarm.Client) error {
+			return withLogins(c, func(engine *swarm.Client) error {
 				if c.Bool("dry-run") {
-					live, err := deploy.Read(c.Context, engine)
-					if err != nil {
-						return err
+					plan, err := p.showPlan(c, engine, want, o.Scope)
+					if err == nil && o.Expect != nil && !o.Expect.Same(plan) {
+						return failed(deploy.ErrStalePlan).because("run `skep plan` again")
 					}
-					plan, err := deploy.Compare(want, live, o.Scope)
-					if err != nil {
-						return err
-					}
-					if o.Expect != nil && !o.Expect.Same(plan) {
-						return deploy.ErrStalePlan
-					}
-					return p.printPlan(c, plan)
+					return err
 				}
 				return p.runDeploy(c, engine, want, o)
 			})
@@ -113,6 +108,22 @@ type deployReport struct {
 	Plan    deploy.Plan `json:"plan"`
 	Failed  []failedOne `json:"failed"`
 	Skipped []string    `json:"skipped"`
+	// Warnings did not fail the deploy.
+	Warnings []string `json:"warnings"`
+}
+
+// warnings collects them from what a deploy tells.
+type warnings struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (w *warnings) report(e deploy.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e.Verb == deploy.Warned {
+		w.list = append(w.list, fmt.Sprintf("stack %s: %s", e.Stack, e.Text))
+	}
 }
 
 type failedOne struct {
@@ -125,8 +136,10 @@ type failedOne struct {
 // runDeploy deploys and says how it goes.
 func (p *program) runDeploy(c *cli.Context, engine *swarm.Client, want deploy.Project, o deploy.Options) error {
 	if c.Bool("json") {
+		var told warnings
+		o.Report = told.report
 		result, err := deploy.Deploy(c.Context, engine, want, o)
-		if jsonErr := p.writeJSON(reportOfDeploy(result)); jsonErr != nil {
+		if jsonErr := p.writeJSON(reportOfDeploy(result, told.list)); jsonErr != nil {
 			return jsonErr
 		}
 		return err
@@ -170,8 +183,8 @@ func deployed(r deploy.Result) string {
 	return fmt.Sprintf("Deployed %d %s.", n, noun)
 }
 
-func reportOfDeploy(r deploy.Result) deployReport {
-	out := deployReport{Plan: r.Plan, Failed: []failedOne{}, Skipped: []string{}}
+func reportOfDeploy(r deploy.Result, warnings []string) deployReport {
+	out := deployReport{Plan: r.Plan, Failed: []failedOne{}, Skipped: []string{}, Warnings: append([]string{}, warnings...)}
 	for _, f := range r.Failed {
 		one := failedOne{Stack: string(f.Stack), Error: f.Err.Error(), Restored: f.Restored, Services: []deploy.Failure{}}
 		for _, failure := range failures(f.Err) {

@@ -57,22 +57,27 @@ networks: {shared: {external: true}}
 
 // deployBed is a Swarm and a project that is deployed to it.
 type deployBed struct {
-	t   *testing.T
-	s   *swarmtest.Swarm
-	dir string
+	t    *testing.T
+	s    *swarmtest.Swarm
+	dir  string
+	host string // what skep is told of the engine
 }
 
 func newDeployBed(t *testing.T) *deployBed {
 	t.Helper()
-	b := &deployBed{t: t, s: swarmtest.Start(t), dir: t.TempDir()}
+	t.Parallel()
+	b := bedOn(t, swarmtest.Start(t))
 	if err := b.s.Import("whoami:0.1", swarmtest.Binary(t, "skep/cmd/whoami")); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("DOCKER_HOST", b.s.Host())
 	b.write("cluster.yaml", deployCluster)
 	b.write("app/conf.txt", "one\n")
 	b.app()
 	return b
+}
+
+func bedOn(t *testing.T, s *swarmtest.Swarm) *deployBed {
+	return &deployBed{t: t, s: s, dir: t.TempDir(), host: s.Host()}
 }
 
 func (b *deployBed) write(name, text string) {
@@ -99,13 +104,20 @@ func (b *deployBed) app(replace ...string) {
 // skep runs the command and expects an exit code.
 func (b *deployBed) skep(t *testing.T, code int, args ...string) string {
 	t.Helper()
-	var out bytes.Buffer
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	if got := run(ctx, append([]string{"skep", "-C", b.dir}, args...), nil, &out, &out); got != code {
-		t.Fatalf("skep %s: exit code %d, want %d\n%s", strings.Join(args, " "), got, code, &out)
+	return skep(t, b.env(), code, append([]string{"-C", b.dir}, args...)...)
+}
+
+func (b *deployBed) env() []string { return []string{"DOCKER_HOST=" + b.host} }
+
+// engine talks to the Swarm as skep does.
+func (b *deployBed) engine(t *testing.T, options ...client.Opt) *swarm.Client {
+	t.Helper()
+	engine, err := swarm.New(append(options, client.WithHost(b.host))...)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return out.String()
+	t.Cleanup(func() { engine.Close() })
+	return engine
 }
 
 func (b *deployBed) inspect(t *testing.T, service, format string) string {
@@ -140,7 +152,7 @@ func TestDeployOnASwarm(t *testing.T) {
 		before := docker(t, b.s, "service", "inspect", "-f", "{{.Version.Index}}", "app_web", "app_migrate")
 		contains(t, b.skep(t, exitDone, "plan", "--detailed-exitcode"), "No changes")
 		var calls, writes atomic.Int64
-		engine, err := swarm.New(client.WithHTTPRequestHook(func(r *http.Request) error {
+		engine := b.engine(t, client.WithHTTPRequestHook(func(r *http.Request) error {
 			if strings.HasSuffix(r.URL.Path, "/_ping") {
 				return nil // the client finds out the API's version
 			}
@@ -150,10 +162,6 @@ func TestDeployOnASwarm(t *testing.T) {
 			}
 			return nil
 		}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer engine.Close()
 		if _, err := deploy.Deploy(t.Context(), engine, b.project(t), deploy.Options{Now: time.Now}); err != nil {
 			t.Fatal(err)
 		}
@@ -239,11 +247,10 @@ func TestDeployOnASwarm(t *testing.T) {
 	})
 	step("two deployers", func(t *testing.T) {
 		b.app(`A: "1"`, `A: "6"`)
-		binary := swarmtest.Binary(t, "skep/cmd/skep")
 		var group sync.WaitGroup
 		for range 2 {
 			group.Go(func() {
-				out, err := exec.CommandContext(t.Context(), binary, "-C", b.dir, "deploy").CombinedOutput()
+				out, err := process(t.Context(), b.env(), "-C", b.dir, "deploy").CombinedOutput()
 				if err != nil && !strings.Contains(string(out), "another deploy is under way") {
 					t.Errorf("%v\n%s", err, out)
 				}
@@ -306,11 +313,7 @@ func TestAdoptOnASwarm(t *testing.T) {
 		t.Fatal(err)
 	}
 	project := deploy.Project{Releases: []deploy.Release{release}}
-	engine, err := swarm.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer engine.Close()
+	engine := b.engine(t)
 	compare := func() deploy.Plan {
 		live, err := deploy.Read(t.Context(), engine)
 		if err != nil {
@@ -364,20 +367,15 @@ func TestAdoptOnASwarm(t *testing.T) {
 // after any of its writes, leaves a Swarm that the next deploy finishes.
 func TestKilledOnASwarm(t *testing.T) {
 	b := newDeployBed(t)
-	binary := swarmtest.Binary(t, "skep/cmd/skep")
-	engine, err := swarm.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer engine.Close()
+	engine := b.engine(t)
 	b.skep(t, exitDone, "deploy")
 	for at, done := 0, false; !done; at++ {
 		b.app(`A: "1"`, fmt.Sprintf(`A: "kill %d"`, at))
 		b.write("app/conf.txt", fmt.Sprintf("kill %d\n", at))
-		cmd := exec.CommandContext(t.Context(), binary, "-C", b.dir, "deploy", "--json")
 		started := make(chan struct{})
+		var cmd *exec.Cmd
 		killer := newKiller(t, strings.TrimPrefix(b.s.Host(), "unix://"), at/2, at%2 == 1, func() { <-started; cmd.Process.Kill() })
-		cmd.Env = append(os.Environ(), "DOCKER_HOST="+killer.host)
+		cmd = process(t.Context(), []string{"DOCKER_HOST=" + killer.host}, "-C", b.dir, "deploy", "--json")
 		var out bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &out
 		if err := cmd.Start(); err != nil {
@@ -462,10 +460,10 @@ func newKiller(t *testing.T, socket string, at int, after bool, kill func()) *ki
 
 // What --json says is JSON, whole, when a deploy fails too.
 func TestDeployJSON(t *testing.T) {
-	report := reportOfDeploy(deploy.Result{Failed: []deploy.StackFailure{{Stack: "a", Err: fmt.Errorf("x: %w", &deploy.Failure{Service: "a_b", Reason: "r"})}}})
+	report := reportOfDeploy(deploy.Result{Failed: []deploy.StackFailure{{Stack: "a", Err: fmt.Errorf("x: %w", &deploy.Failure{Service: "a_b", Reason: "r"})}}}, []string{"w"})
 	data, err := json.Marshal(report)
 	if err != nil {
 		t.Fatal(err)
 	}
-	contains(t, string(data), `"service":"a_b"`, `"reason":"r"`)
+	contains(t, string(data), `"service":"a_b"`, `"reason":"r"`, `"warnings":["w"]`)
 }

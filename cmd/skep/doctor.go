@@ -1,14 +1,22 @@
 package main
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"skep/generator/problem"
+	"skep/generator/spec"
+	"skep/secrets/onepassword"
 	"skep/services/deploy"
 	"skep/services/swarm"
 )
@@ -17,10 +25,14 @@ func (p *program) doctor() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
 		Usage: "Look for what is wrong with the Swarm",
-		Description: "Looks at the engine, the managers' quorum, the nodes, clocks, free subnets and updates that stopped half-way,\n" +
-			"and says what to do. It exits with 1 when something is broken.\n\n" +
-			"Examples:\n   skep doctor\n   skep doctor --json",
-		Flags: []cli.Flag{jsonFlag()},
+		Description: "Looks at the engine, the managers' quorum, the nodes and their clocks, Swarm's certificates, free subnets,\n" +
+			"secret drivers, the project's secret store and updates that stopped half-way, and says what to do. It exits\n" +
+			"with 1 when something is broken.\n\n" +
+			"Examples:\n   skep doctor\n   skep doctor --hosts --json",
+		Flags: []cli.Flag{
+			jsonFlag(),
+			&cli.BoolFlag{Name: "hosts", Usage: "look up every host that the ingress serves, and look at its certificate"},
+		},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
@@ -58,14 +70,63 @@ func examine(c *cli.Context, client *swarm.Client) ([]deploy.Finding, error) {
 	}
 	if cluster := engine.Info.Swarm.Cluster; cluster != nil {
 		v.Pools, v.SubnetBits = []netip.Prefix(cluster.DefaultAddrPool), int(cluster.SubnetSize)
+		v.TrustRoot, v.RootRotation = cluster.TLSInfo.TrustRoot, cluster.RootRotationInProgress
 	}
 	var live deploy.Live
 	if v.Manager {
-		if live, err = deploy.Read(c.Context, client); err != nil {
+		if live, err = deploy.Read(c.Context, client); err != nil && !errors.Is(err, deploy.ErrRedacted) {
 			return nil, err
 		}
 	}
-	return deploy.Diagnose(v, live), nil
+	findings := append(deploy.Diagnose(v, live), connect(c)...)
+	if c.Bool("hosts") {
+		checker := hostChecker{dial: (&net.Dialer{}).DialContext, now: time.Now}
+		findings = append(findings, checker.check(c.Context, servedHosts(deploy.StatusOf(live)))...)
+	}
+	return findings, nil
+}
+
+// connect asks the 1Password Connect of the project, if it has one, how it does.
+// That it is away is no more than a warning: what runs goes on running.
+func connect(c *cli.Context) []deploy.Finding {
+	dir, err := find(c)
+	if err != nil {
+		return nil
+	}
+	cluster, _ := spec.Load(c.Context, dir, spec.Options{})
+	if cluster == nil || cluster.Secrets.Provider != "onepassword-connect" {
+		return nil
+	}
+	host := cmp.Or(os.Getenv("OP_CONNECT_HOST"), cluster.Secrets.Host)
+	if host == "" {
+		return nil
+	}
+	f := deploy.Finding{Check: "secret store", Verdict: deploy.Warning}
+	health, err := connectHealth(c.Context, host)
+	switch {
+	case err != nil:
+		f.Text, f.Remedy = err.Error(), "start 1Password Connect; where its address is one of the Swarm's own, set OP_CONNECT_HOST to one that this machine reaches"
+	case len(health.NotReady) > 0:
+		f.Text = fmt.Sprintf("1Password Connect %s is not ready: %s", health.Version, strings.Join(health.NotReady, ", "))
+		f.Remedy = "look at its log; `TOKEN_NEEDED` goes away with the first request that has a token"
+	default:
+		f.Verdict, f.Text = deploy.Fine, fmt.Sprintf("1Password Connect %s answers", health.Version)
+	}
+	return []deploy.Finding{f}
+}
+
+// connectPatience is how long Connect has to answer.
+const connectPatience = 5 * time.Second
+
+func connectHealth(ctx context.Context, host string) (onepassword.Health, error) {
+	client, err := onepassword.New(host, onepassword.StaticToken(""), onepassword.Config{UserAgent: "skep/" + versionString()})
+	if err != nil {
+		return onepassword.Health{}, err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, connectPatience)
+	defer cancel()
+	return client.Health(ctx)
 }
 
 func (p *program) printDiagnosis(c *cli.Context, findings []deploy.Finding) error {

@@ -51,7 +51,7 @@ func (p *program) logs() *cli.Command {
 						out.json = p
 					}
 					group.Go(func() {
-						errs[i] = engine.ServiceLogs(c.Context, s.ID, options, out)
+						errs[i] = engine.ServiceLogs(c.Context, s, options, out)
 						out.flush()
 					})
 				}
@@ -83,7 +83,7 @@ func (w *lineWriter) Write(b []byte) (int, error) {
 		if i < 0 {
 			return len(b), nil
 		}
-		if err := w.line(string(w.rest[:i])); err != nil {
+		if err := w.line(string(bytes.TrimSuffix(w.rest[:i], []byte("\r")))); err != nil {
 			return 0, err
 		}
 		w.rest = w.rest[i+1:]

@@ -188,7 +188,7 @@ func failed(err error) *failure { return &failure{code: exitFailed, err: err} }
 // report tells a person what went wrong and what to do about it.
 func (p *program) report(f *failure) {
 	paint := problem.Paint{On: colored(p.stderr)}
-	fmt.Fprintf(p.stderr, "%s %s\n", paint.Red("skep:"), problem.Printable(f.Error()))
+	fmt.Fprintf(p.stderr, "%s %s\n", paint.Red("skep:"), indent(f.Error()))
 	remedy := f.remedy
 	switch {
 	case remedy != "":

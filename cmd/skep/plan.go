@@ -41,11 +41,7 @@ func (p *program) plan() *cli.Command {
 			}
 			scope := deploy.Scope{Prune: c.Bool("prune"), Partial: len(names) > 0}
 			return withSwarm(func(engine *swarm.Client) error {
-				live, err := deploy.Read(c.Context, engine)
-				if err != nil {
-					return err
-				}
-				plan, err := deploy.Compare(want, live, scope)
+				plan, err := p.showPlan(c, engine, want, scope)
 				if err != nil {
 					return err
 				}
@@ -54,9 +50,6 @@ func (p *program) plan() *cli.Command {
 						return err
 					}
 				}
-				if err := p.printPlan(c, plan); err != nil {
-					return err
-				}
 				if c.Bool("detailed-exitcode") && !plan.Empty() {
 					return &failure{code: exitPending}
 				}
@@ -64,6 +57,25 @@ func (p *program) plan() *cli.Command {
 			})
 		},
 	}
+}
+
+// showPlan plans and writes the plan. One that cannot be applied is an error.
+func (p *program) showPlan(c *cli.Context, engine *swarm.Client, want deploy.Project, scope deploy.Scope) (deploy.Plan, error) {
+	live, err := deploy.Read(c.Context, engine)
+	if err != nil {
+		return deploy.Plan{}, err
+	}
+	plan, err := deploy.Compare(want, live, scope)
+	if err != nil {
+		return deploy.Plan{}, err
+	}
+	if err := p.printPlan(c, plan); err != nil {
+		return deploy.Plan{}, err
+	}
+	if plan.Ready() != nil { // the plan says why
+		return deploy.Plan{}, failed(deploy.ErrNotReady).because("see to what the plan marks with !, and plan again")
+	}
+	return plan, nil
 }
 
 func (p *program) printPlan(c *cli.Context, plan deploy.Plan) error {
@@ -83,5 +95,14 @@ func savePlan(file string, s deploy.Saved) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Mode().IsRegular() { // one that was there has a mode of its own; a pipe keeps it
+		if err := f.Chmod(0o600); err != nil {
+			return err
+		}
+	}
 	return s.Write(f)
 }

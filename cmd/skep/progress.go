@@ -119,6 +119,8 @@ func (p *progress) line(e deploy.Event) string {
 		words = append(words, "is back at what it was")
 	case deploy.Pausing:
 		words = append(words, p.paint.Yellow("waits:"), problem.Printable(e.Text))
+	case deploy.Warned:
+		words = append(words, p.paint.Yellow("warning:"), problem.Printable(e.Text))
 	case deploy.Skipped:
 		words = append(words, p.paint.Yellow("skipped, for what it needs failed"))
 	default: // created, updated, removed

@@ -38,10 +38,12 @@ func (p *program) rollback() *cli.Command {
 				return err
 			}
 			o.ResolveTags = false // a revision runs what it ran
-			return withSwarm(func(engine *swarm.Client) error {
+			return withLogins(c, func(engine *swarm.Client) error {
 				if c.Bool("json") {
+					var told warnings
+					o.Report = told.report
 					result, _, err := deploy.Rollback(c.Context, engine, stack.Name(c.Args().First()), number, o)
-					if jsonErr := p.writeJSON(reportOfDeploy(result)); jsonErr != nil {
+					if jsonErr := p.writeJSON(reportOfDeploy(result, told.list)); jsonErr != nil {
 						return jsonErr
 					}
 					return err

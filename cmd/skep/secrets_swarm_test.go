@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -60,6 +62,7 @@ type secretsWorld struct {
 	connect *secretstest.Connect
 	ids     map[string]string
 	dir     string
+	env     []string // of skep
 
 	mu   sync.Mutex
 	said bytes.Buffer
@@ -67,6 +70,7 @@ type secretsWorld struct {
 
 func newSecretsWorld(t *testing.T) *secretsWorld {
 	t.Helper()
+	t.Parallel()
 	w := &secretsWorld{Swarm: swarmtest.Start(t), connect: secretstest.NewConnect(connectToken), dir: t.TempDir()}
 	if err := w.Import("whoami:test", swarmtest.Binary(t, "skep/cmd/whoami")); err != nil {
 		t.Fatal(err)
@@ -76,11 +80,15 @@ func newSecretsWorld(t *testing.T) *secretsWorld {
 		items[fmt.Sprintf("i%d", i)] = map[string]string{"f": plantedValue(i, 1)}
 	}
 	w.ids = w.connect.Fill(secretstest.Content{"test": items})
-	t.Setenv("OP_CONNECT_HOST", secretstest.Start(t, w.connect))
-	t.Setenv(onepassword.TokenVariable, connectToken)
-	t.Setenv("DOCKER_HOST", w.Host())
-	for name, content := range map[string]string{"cluster.yaml": secretsCluster, "app/stack.yaml": secretsStack} {
-		file := filepath.Join(w.dir, name)
+	w.env = []string{"OP_CONNECT_HOST=" + secretstest.Start(t, w.connect), onepassword.TokenVariable + "=" + connectToken, "DOCKER_HOST=" + w.Host()}
+	writeFiles(t, w.dir, map[string]string{"cluster.yaml": secretsCluster, "app/stack.yaml": secretsStack})
+	return w
+}
+
+func writeFiles(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, content := range files {
+		file := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +96,6 @@ func newSecretsWorld(t *testing.T) *secretsWorld {
 			t.Fatal(err)
 		}
 	}
-	return w
 }
 
 // Write keeps what a command says.
@@ -101,13 +108,9 @@ func (w *secretsWorld) Write(b []byte) (int, error) {
 // skep runs a command and returns what it wrote to both outputs.
 func (w *secretsWorld) skep(t *testing.T, want int, args ...string) string {
 	t.Helper()
-	var out bytes.Buffer
-	code := run(t.Context(), append([]string{"skep", "-C", w.dir}, args...), nil, &out, &out)
-	if code != want {
-		t.Fatalf("skep %s: exit code %d, want %d\n%s", strings.Join(args, " "), code, want, &out)
-	}
-	_, _ = w.Write(out.Bytes())
-	return out.String()
+	out := skep(t, w.env, want, append([]string{"-C", w.dir}, args...)...)
+	_, _ = io.WriteString(w, out)
+	return out
 }
 
 // rotate gives an item its next version.
@@ -246,10 +249,11 @@ func TestSecretsWatchOnASwarm(t *testing.T) {
 	before := w.services(t)
 
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan int, 1)
-	go func() {
-		done <- run(ctx, []string{"skep", "-C", w.dir, "secrets", "watch", "--interval", "500ms", "--json"}, nil, w, w)
-	}()
+	watch := process(ctx, w.env, "-C", w.dir, "secrets", "watch", "--interval", "500ms", "--json")
+	watch.Stdout, watch.Stderr = w, w
+	if err := watch.Start(); err != nil {
+		t.Fatal(err)
+	}
 	mounts := func(service, secret string) error {
 		return swarmtest.Poll(time.Minute, func() error {
 			text, err := w.Docker("service", "inspect", "-f", "{{range .Spec.TaskTemplate.ContainerSpec.Secrets}}{{.SecretName}} {{end}}", service)
@@ -271,8 +275,8 @@ func TestSecretsWatchOnASwarm(t *testing.T) {
 		t.Error(err)
 	}
 	cancel()
-	if code := <-done; code != exitDone {
-		t.Errorf("watch ends with exit code %d", code)
+	if err := watch.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("watch ends with %v", err)
 	}
 	after := w.services(t)
 	if after["app_none"] != before["app_none"] {

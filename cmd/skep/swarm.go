@@ -28,6 +28,18 @@ func withSwarm(f func(engine *swarm.Client) error) error {
 	return advise(f(engine))
 }
 
+// withLogins is withSwarm, with the logins of docker where they are asked for.
+func withLogins(c *cli.Context, f func(engine *swarm.Client) error) error {
+	return withSwarm(func(engine *swarm.Client) (err error) {
+		if c.Bool("with-registry-auth") {
+			if engine.Credentials, err = swarm.LoadCredentials(""); err != nil {
+				return err
+			}
+		}
+		return f(engine)
+	})
+}
+
 // advise gives an error of the deploy packages the exit code and the remedy
 // that people see.
 func advise(err error) error {

@@ -51,6 +51,7 @@ services:
 // TestGeneratedStacksOnASwarm generates a project, deploys it with the bundle's
 // own script and `docker stack deploy`, and asks it through the ingress.
 func TestGeneratedStacksOnASwarm(t *testing.T) {
+	t.Parallel()
 	s := swarmtest.Start(t)
 	for image, command := range map[string]string{
 		"ghcr.io/skep-sh/skep-ingress:0.1.0":     "skep-ingress",

@@ -6,20 +6,17 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"runtime"
+	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // HTTP asks the node for http://host/path and returns the status and the body.
-func (s *Swarm) HTTP(host, path string) (int, string, error) {
+func (n *Node) HTTP(host, path string) (int, string, error) {
 	request, err := http.NewRequest(http.MethodGet, "http://"+host+path, nil)
 	if err != nil {
 		return 0, "", err
 	}
-	response, err := s.Do(request)
+	response, err := n.Do(request)
 	if err != nil {
 		return 0, "", err
 	}
@@ -30,7 +27,7 @@ func (s *Swarm) HTTP(host, path string) (int, string, error) {
 
 // Do sends a request to the node, whatever host its URL names; the URL's port
 // counts. A redirect is returned, not followed.
-func (s *Swarm) Do(request *http.Request) (*http.Response, error) {
+func (n *Node) Do(request *http.Request) (*http.Response, error) {
 	client := &http.Client{
 		Timeout: 10 * time.Second,
 		Transport: &http.Transport{
@@ -40,7 +37,7 @@ func (s *Swarm) Do(request *http.Request) (*http.Response, error) {
 				if err != nil {
 					return nil, err
 				}
-				return s.dial(ctx, net.JoinHostPort(address, port))
+				return dialIn(ctx, n.network(), network, net.JoinHostPort(n.Address, port))
 			},
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -48,32 +45,24 @@ func (s *Swarm) Do(request *http.Request) (*http.Response, error) {
 	return client.Do(request)
 }
 
-// dial connects from within the node's network namespace.
-func (s *Swarm) dial(ctx context.Context, addr string) (net.Conn, error) {
-	type result struct {
-		conn net.Conn
-		err  error
-	}
-	done := make(chan result, 1)
-	go func() {
-		// The thread is in the other namespace for good: staying locked, it
-		// ends with this goroutine.
-		runtime.LockOSThread()
-		conn, err := s.enterAndDial(ctx, addr)
-		done <- result{conn, err}
-	}()
-	r := <-done
-	return r.conn, r.err
-}
+// network is the file of the node's network namespace.
+func (n *Node) network() string { return fmt.Sprintf("/proc/%d/ns/net", n.machine.Process.Pid) }
 
-func (s *Swarm) enterAndDial(ctx context.Context, addr string) (net.Conn, error) {
-	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", s.engine.Process.Pid))
+// DialFrom connects as a container of this node would. The address is a
+// number.
+func (n *Node) DialFrom(ctx context.Context, container, network, addr string) (net.Conn, error) {
+	sandbox, err := n.docker(ctx, nil, "inspect", "-f", "{{.NetworkSettings.SandboxKey}}", container)
 	if err != nil {
 		return nil, err
 	}
-	defer namespace.Close()
-	if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
-		return nil, fmt.Errorf("enter the node's network: %w", err)
-	}
-	return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	// The file is one that only the node sees.
+	return dialIn(ctx, fmt.Sprintf("/proc/%d/root%s", n.machine.Process.Pid, strings.TrimSpace(sandbox)), network, addr)
+}
+
+// ResolverFrom looks names up as a container of this node would. A name is
+// absolute: it ends with a dot.
+func (n *Node) ResolverFrom(container string) *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return n.DialFrom(ctx, container, network, "127.0.0.11:53") // where the engine answers containers
+	}}
 }

@@ -3,6 +3,7 @@ package swarmtest
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -14,7 +15,7 @@ import (
 
 // Import makes an image from a static binary: the binary, an empty /tmp, and
 // an entrypoint. Without an entrypoint it is the binary alone.
-func (s *Swarm) Import(name, binary string, entrypoint ...string) error {
+func (n *Node) Import(name, binary string, entrypoint ...string) error {
 	content, err := os.ReadFile(binary)
 	if err != nil {
 		return err
@@ -43,21 +44,21 @@ func (s *Swarm) Import(name, binary string, entrypoint ...string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.docker(image.Bytes(), "import", "-c", "ENTRYPOINT "+string(words), "-", name)
+	_, err = n.docker(context.Background(), image.Bytes(), "import", "-c", "ENTRYPOINT "+string(words), "-", name)
 	return err
 }
 
 // Deploy hands a Compose file to Swarm.
-func (s *Swarm) Deploy(file, stack string) error {
-	_, err := s.Docker("stack", "deploy", "--resolve-image", "never", "-c", file, stack)
+func (n *Node) Deploy(file, stack string) error {
+	_, err := n.Docker("stack", "deploy", "--resolve-image", "never", "-c", file, stack)
 	return err
 }
 
 // WaitRunning waits until every service of a stack has all its tasks running,
 // and every job has completed.
-func (s *Swarm) WaitRunning(stack string, timeout time.Duration) error {
+func (n *Node) WaitRunning(stack string, timeout time.Duration) error {
 	err := Poll(timeout, func() error {
-		services, err := s.Docker("stack", "services", "--format", "{{.Name}} {{.Replicas}}", stack)
+		services, err := n.Docker("stack", "services", "--format", "{{.Name}} {{.Replicas}}", stack)
 		if err != nil {
 			return err
 		}
@@ -66,7 +67,7 @@ func (s *Swarm) WaitRunning(stack string, timeout time.Duration) error {
 	if err == nil {
 		return nil
 	}
-	tasks, _ := s.Docker("stack", "ps", "--no-trunc", "--format", "{{.Name}} {{.CurrentState}} {{.Error}}", stack)
+	tasks, _ := n.Docker("stack", "ps", "--no-trunc", "--format", "{{.Name}} {{.CurrentState}} {{.Error}}", stack)
 	return fmt.Errorf("wait for stack %s: %w\n%s", stack, err, tasks)
 }
 

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
-
-	"github.com/moby/moby/api/types/swarm"
 )
 
 // Adopt takes over a stack that something else deployed: its services get
@@ -25,29 +23,28 @@ func Adopt(ctx context.Context, engine Engine, p Project, o Options) (Plan, erro
 	if _, ok := deployed(revisions(live)[release.Stack]); ok {
 		return Plan{}, WithHint(fmt.Errorf("stack %s is Skep's already", release.Stack), "`skep plan` shows what a deploy would change")
 	}
-	own := func(s swarm.Service) bool { return s.Spec.Labels[labelNamespace] == string(release.Stack) }
-	if _, ok := find(live.Services, func(s *swarm.Service) bool { return own(*s) }); !ok {
+	if len(ServicesOf(live.Services, string(release.Stack))) == 0 {
 		return Plan{}, WithHint(fmt.Errorf("no service in the Swarm belongs to a stack %s", release.Stack), "`skep deploy` creates it")
 	}
-	held, lease, err := acquire(ctx, patient, o.Term, o.Who, o.Now, func(holder string) {
-		o.Report(Event{Verb: Pausing, Text: "waiting for the deploy of " + holder})
+	var plan Plan
+	err = withLease(ctx, patient, o, func(held context.Context) (err error) {
+		plan, err = adopt(held, patient, p, o)
+		return err
 	})
+	return plan, err
+}
+
+func adopt(ctx context.Context, patient *patient, p Project, o Options) (Plan, error) {
+	live, err := Read(ctx, patient)
 	if err != nil {
-		return Plan{}, err
-	}
-	defer func() {
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.Term)
-		defer cancel()
-		_ = lease.release(end) // it expires anyway
-	}()
-	if live, err = Read(held, patient); err != nil {
 		return Plan{}, err
 	}
 	plan, err := Compare(p, live, o.Scope)
 	if err != nil {
 		return Plan{}, err
 	}
-	d := &deployment{ctx: held, engine: patient, options: o, project: p, plan: plan, live: live}
+	release := p.Releases[0]
+	d := &deployment{ctx: ctx, engine: patient, options: o, project: p, plan: plan, live: live}
 	revision := Revision{}
 	same := plan.Empty() && len(plan.Problems) == 0
 	if same {
@@ -56,8 +53,8 @@ func Adopt(ctx context.Context, engine Engine, p Project, o Options) (Plan, erro
 		}
 	}
 	names := live.networkNames()
-	for _, s := range live.Services {
-		if !own(s) || isJob(s.Spec.Mode) { // an update would run the job again
+	for _, s := range ServicesOf(live.Services, string(release.Stack)) {
+		if isJob(s.Spec.Mode) { // an update would run the job again
 			continue
 		}
 		spec := s.Spec
@@ -67,7 +64,7 @@ func Adopt(ctx context.Context, engine Engine, p Project, o Options) (Plan, erro
 		if same {
 			spec.Labels[LabelRevision] = strconv.Itoa(revision.Number)
 		}
-		if err := patient.UpdateService(held, s.ID, s.Version, spec, false); err != nil {
+		if err := patient.UpdateService(ctx, s.ID, s.Version, spec, false); err != nil {
 			return plan, fmt.Errorf("label service %s: %w", s.Spec.Name, err)
 		}
 		o.Report(Event{Stack: release.Stack, Verb: Updated, Subject: "service " + s.Spec.Name, Text: "labels alone"})

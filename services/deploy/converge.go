@@ -275,8 +275,9 @@ func updateVerdict(u *swarm.UpdateStatus) string {
 	return "Swarm paused the update: " + u.Message
 }
 
-// wantedTasks is how many tasks a service wants: of a global one, the tasks
-// that Swarm wants to run.
+// wantedTasks is how many tasks a service wants: of a global one, one for each
+// node that Swarm gave it to. A task that replaces one which ended waits with
+// the desired state "ready" until its restart is due; it is wanted all the same.
 func wantedTasks(s swarm.Service, tasks []swarm.Task) int {
 	if r := s.Spec.Mode.Replicated; r != nil {
 		if r.Replicas == nil {
@@ -286,7 +287,9 @@ func wantedTasks(s swarm.Service, tasks []swarm.Task) int {
 	}
 	nodes := map[string]bool{}
 	for _, t := range tasks {
-		if t.DesiredState == swarm.TaskStateRunning {
+		switch t.DesiredState {
+		case swarm.TaskStateShutdown, swarm.TaskStateRemove:
+		default:
 			nodes[t.NodeID] = true
 		}
 	}

@@ -23,7 +23,7 @@ type Options struct {
 	Timeout  time.Duration // for each service and job, default 10 minutes
 	Patience time.Duration // with a Swarm that does not answer, default 1 minute
 	Term     time.Duration // of the lease, default 15 seconds
-	Keep     int           // revisions of a stack, default 10
+	Keep     int           // revisions of a stack that came up, default 10
 
 	NoWait      bool // do not wait for services; gates are waited for
 	KeepFailed  bool // leave a stack that failed as it is
@@ -63,6 +63,7 @@ const (
 	Restored  Verb = "restored"
 	Pausing   Verb = "pausing" // the Swarm does not answer, or somebody else deploys
 	Skipped   Verb = "skipped" // a stack whose needs failed
+	Warned    Verb = "warned"  // of something that did not fail the deploy
 )
 
 func (o Options) withDefaults() Options {
@@ -116,25 +117,19 @@ func Deploy(ctx context.Context, engine Engine, p Project, o Options) (Result, e
 	if err != nil || plan.Empty() {
 		return Result{Plan: plan}, err
 	}
-	held, lease, err := acquire(ctx, patient, o.Term, o.Who, o.Now, func(holder string) {
-		o.Report(Event{Verb: Pausing, Text: "waiting for the deploy of " + holder})
+	result := Result{Plan: plan}
+	err = withLease(ctx, patient, o, func(held context.Context) error {
+		// Somebody may have deployed until we had the lease.
+		live, plan, err := look(held, patient, p, o)
+		result.Plan = plan
+		if err != nil || plan.Empty() {
+			return err
+		}
+		d := &deployment{ctx: held, engine: patient, options: o, project: p, plan: plan, live: live}
+		result, err = d.run()
+		return err
 	})
-	if err != nil {
-		return Result{Plan: plan}, err
-	}
-	defer func() {
-		// An interrupted deploy gives the lease back too.
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.Term)
-		defer cancel()
-		_ = lease.release(end) // it expires anyway
-	}()
-	// Somebody may have deployed until we had the lease.
-	live, plan, err := look(held, patient, p, o)
-	if err != nil || plan.Empty() {
-		return Result{Plan: plan}, err
-	}
-	d := &deployment{ctx: held, engine: patient, options: o, project: p, plan: plan, live: live}
-	return d.run()
+	return result, err
 }
 
 // look reads the Swarm and plans. A plan that cannot be applied is an error.
@@ -147,21 +142,13 @@ func look(ctx context.Context, engine Engine, p Project, o Options) (Live, Plan,
 	if err != nil {
 		return Live{}, Plan{}, err
 	}
-	if len(plan.Problems) > 0 {
-		return live, plan, notReady(plan.Problems)
+	if err := plan.Ready(); err != nil {
+		return live, plan, err
 	}
 	if o.Expect != nil && !o.Expect.Same(plan) {
 		return live, plan, WithHint(ErrStalePlan, "the Swarm changed since it was made; run `skep plan` again")
 	}
 	return live, plan, nil
-}
-
-func notReady(problems []string) error {
-	errs := []error{ErrNotReady}
-	for _, p := range problems {
-		errs = append(errs, errors.New(p))
-	}
-	return errors.Join(errs...)
 }
 
 // deployment is one deploy under way.

@@ -133,6 +133,9 @@ func TestAFailureGoesBack(t *testing.T) {
 	if got := web.Spec.TaskTemplate.ContainerSpec; got.Image != "web:1" || got.Configs[0].ConfigName != "app_conf_1" {
 		t.Errorf("web runs %s with %s", got.Image, got.Configs[0].ConfigName)
 	}
+	if _, ok := f.state.config("app_conf_2"); ok {
+		t.Error("the config of the failed revision is left")
+	}
 	history := History(f.state, "app")
 	if len(history) != 2 || history[0].State != StateFailed || history[1].State != StateDeployed {
 		t.Errorf("history %+v", history)

@@ -38,6 +38,9 @@ type Vitals struct {
 	// Pools are where Swarm takes subnets from, and how long their prefix is.
 	Pools      []netip.Prefix
 	SubnetBits int
+	// TrustRoot is the certificate of Swarm's authority, in PEM.
+	TrustRoot    string
+	RootRotation bool // it is being replaced
 }
 
 // Limits of the checks.
@@ -72,10 +75,17 @@ func Diagnose(v Vitals, live Live) []Finding {
 	out = append(out, nodes(live.Nodes)...)
 	skew := v.EngineTime.Sub(v.Asked).Abs()
 	add("clock", verdict(skew > maxSkew, Warning), "set the clocks by NTP, with chrony for example", "the manager's clock is off by %v", skew.Round(time.Millisecond))
+	out = append(out, nodeClocks(live)...)
+	out = append(out, authority(v, live.Nodes)...)
+	out = append(out, secretDrivers(live)...)
+	out = append(out, encryptedNetworks(live)...)
 	if free, total := freeSubnets(v, live); total > 0 {
 		add("subnets", verdict(free < fewSubnets, Warning),
 			"`docker swarm init --default-addr-pool` sets a larger pool, on a new Swarm; pin subnets of networks outside of it until then",
 			"%d of %d subnets for networks are free", free, total)
+	}
+	if err := live.checkWhole(); err != nil {
+		add("docker proxy", Broken, Hint(err), "%v; nothing can be planned or deployed through it", err)
 	}
 	out = append(out, stuckUpdates(live)...)
 	if _, ok := live.config(leaseName); ok {

@@ -13,7 +13,7 @@ import (
 
 func TestDiagnose(t *testing.T) {
 	node := func(name string, manager, leader, ready bool) swarm.Node {
-		n := swarm.Node{Description: swarm.NodeDescription{Hostname: name}, Spec: swarm.NodeSpec{Availability: swarm.NodeAvailabilityActive}}
+		n := swarm.Node{ID: name, Description: swarm.NodeDescription{Hostname: name}, Spec: swarm.NodeSpec{Availability: swarm.NodeAvailabilityActive}}
 		n.Status.State = swarm.NodeStateDown
 		reach := swarm.ReachabilityUnreachable
 		if ready {
@@ -42,6 +42,12 @@ func TestDiagnose(t *testing.T) {
 		{"clock", func(v *Vitals) { v.EngineTime = now.Add(-time.Minute) }, Live{Nodes: three}, "clock=warning"},
 		{"subnets", func(v *Vitals) { v.Pools = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/21")} },
 			Live{Nodes: three, Networks: []network.Network{{IPAM: network.IPAM{Config: []network.IPAMConfig{{Subnet: netip.MustParsePrefix("10.0.0.0/24")}}}}}}, "subnets=warning"},
+		{"a docker proxy", nil, Live{Nodes: three, Configs: []swarm.Config{{Spec: swarm.ConfigSpec{Data: []byte("[redacted]")}}}}, "docker proxy=broken"},
+		{"a node's clock", nil, Live{Nodes: three, Tasks: []swarm.Task{{
+			NodeID: "a", Meta: swarm.Meta{CreatedAt: now, UpdatedAt: now}, Status: swarm.TaskStatus{State: swarm.TaskStateRunning, Timestamp: now.Add(time.Hour)},
+		}}}, "node clocks=warning"},
+		{"no secret driver", nil, Live{Nodes: three, Secrets: []swarm.Secret{{Spec: swarm.SecretSpec{Driver: &swarm.Driver{Name: "op"}}}}}, "secret driver=warning"},
+		{"certificates", func(v *Vitals) { v.TrustRoot = "nonsense" }, Live{Nodes: three}, "certificates=warning"},
 		{"paused", nil, Live{Nodes: three, Services: []swarm.Service{{UpdateStatus: &swarm.UpdateStatus{State: swarm.UpdateStatePaused}}}}, "updates=warning"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -37,7 +37,7 @@ type Engine interface {
 	RemoveSecret(ctx context.Context, id string) error
 
 	// TaskLog copies the last lines that a task wrote.
-	TaskLog(ctx context.Context, task string, lines int, w io.Writer) error
+	TaskLog(ctx context.Context, task swarm.Task, lines int, w io.Writer) error
 	// Changes calls changed when something may have happened, until ctx ends.
 	Changes(ctx context.Context, changed func()) error
 }
@@ -52,7 +52,8 @@ type Live struct {
 	Nodes    []swarm.Node
 }
 
-// Read takes the live state in six calls, however much there is.
+// Read takes the live state in six calls, however much there is. One in which a
+// docker proxy hides values comes with ErrRedacted, and is good to look at only.
 func Read(ctx context.Context, r Reader) (Live, error) {
 	var live Live
 	var group sync.WaitGroup
@@ -70,7 +71,7 @@ func Read(ctx context.Context, r Reader) (Live, error) {
 			return Live{}, err
 		}
 	}
-	return live, nil
+	return live, live.checkWhole()
 }
 
 func (l Live) service(name string) (swarm.Service, bool) {

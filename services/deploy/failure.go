@@ -69,7 +69,7 @@ func (w *watch) diagnose(ctx context.Context, service string, p Progress, reason
 	f.Message = t.Status.Err
 	if c := t.Status.ContainerStatus; c != nil && c.ContainerID != "" {
 		f.ExitCode = &c.ExitCode
-		f.Log = w.lastLines(ctx, t.ID)
+		f.Log = w.lastLines(ctx, *t)
 	}
 	f.Cause = likelyCause(t.Status.Err, f.ExitCode, t.Spec.ContainerSpec != nil && t.Spec.ContainerSpec.Healthcheck != nil)
 	return f
@@ -83,7 +83,7 @@ func taskName(service string, t swarm.Task) string {
 }
 
 // lastLines are the end of a task's log; a node that is away has none to give.
-func (w *watch) lastLines(ctx context.Context, task string) []string {
+func (w *watch) lastLines(ctx context.Context, task swarm.Task) []string {
 	ctx, cancel := context.WithTimeout(ctx, logPatience)
 	defer cancel()
 	var out bytes.Buffer

@@ -25,6 +25,9 @@ type fakeSwarm struct {
 	writes []string // what was changed, in order
 	calls  int
 
+	lingers int // for so many looks a network that was removed is still there
+	leaving []network.Network
+
 	// fault is asked before and after each call; see the tests that set it.
 	fault func(call string, after bool) error
 }
@@ -85,7 +88,14 @@ func (f *fakeSwarm) Tasks(_ context.Context, services ...string) ([]swarm.Task, 
 }
 
 func (f *fakeSwarm) Networks(context.Context) ([]network.Network, error) {
-	return list(f, "networks", &f.state.Networks)
+	out, err := list(f, "networks", &f.state.Networks)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.lingers > 0 && len(f.leaving) > 0 {
+		f.lingers--
+		out = append(out, f.leaving...)
+	}
+	return out, err
 }
 
 func (f *fakeSwarm) Configs(context.Context) ([]swarm.Config, error) {
@@ -168,6 +178,9 @@ func (f *fakeSwarm) UpdateService(_ context.Context, id string, version swarm.Ve
 			if s.Version != version {
 				return errdefs.ErrAborted
 			}
+			if modeName(s.Spec.Mode) != modeName(spec.Mode) {
+				return fmt.Errorf("%w: service mode change is not allowed", errdefs.ErrNotImplemented)
+			}
 			s.Spec, s.Version = f.stored(spec), f.next()
 			if isJob(spec.Mode) {
 				s.JobStatus = &swarm.JobStatus{JobIteration: s.Version}
@@ -180,18 +193,31 @@ func (f *fakeSwarm) UpdateService(_ context.Context, id string, version swarm.Ve
 	})
 }
 
-func remove[T any](f *fakeSwarm, name string, from *[]T, is func(T) bool) error {
-	return f.call("remove "+name, true, func() error {
-		n := len(*from)
-		if *from = slices.DeleteFunc(slices.Clone(*from), is); len(*from) == n {
+// remove refuses what a service uses, as Swarm does.
+func remove[T any](f *fakeSwarm, kind Kind, from *[]T, is func(T) bool, name func(T) string) error {
+	return f.call("remove "+string(kind), true, func() error {
+		i := slices.IndexFunc(*from, is)
+		if i < 0 {
 			return errdefs.ErrNotFound
 		}
+		what := string(kind) + " " + name((*from)[i])
+		for _, s := range f.state.Services {
+			used := map[string]bool{}
+			mounts(s.Spec, used)
+			for _, n := range s.Spec.TaskTemplate.Networks {
+				used["network "+f.state.networkNames()[n.Target]] = true
+			}
+			if used[what] {
+				return fmt.Errorf("%w: %s is in use by %s", errdefs.ErrFailedPrecondition, what, s.Spec.Name)
+			}
+		}
+		*from = slices.Delete(slices.Clone(*from), i, i+1)
 		return nil
 	})
 }
 
 func (f *fakeSwarm) RemoveService(_ context.Context, id string) error {
-	return remove(f, "service", &f.state.Services, func(s swarm.Service) bool { return s.ID == id })
+	return remove(f, KindService, &f.state.Services, func(s swarm.Service) bool { return s.ID == id }, func(s swarm.Service) string { return s.Spec.Name })
 }
 
 func (f *fakeSwarm) CreateNetwork(_ context.Context, r network.CreateRequest) (id string, err error) {
@@ -211,7 +237,10 @@ func (f *fakeSwarm) CreateNetwork(_ context.Context, r network.CreateRequest) (i
 }
 
 func (f *fakeSwarm) RemoveNetwork(_ context.Context, id string) error {
-	return remove(f, "network", &f.state.Networks, func(n network.Network) bool { return n.ID == id })
+	return remove(f, KindNetwork, &f.state.Networks, func(n network.Network) bool { return n.ID == id }, func(n network.Network) string {
+		f.leaving = append(f.leaving, n)
+		return n.Name
+	})
 }
 
 func (f *fakeSwarm) CreateConfig(_ context.Context, spec swarm.ConfigSpec) (id string, err error) {
@@ -244,14 +273,14 @@ func (f *fakeSwarm) UpdateConfig(_ context.Context, id string, version swarm.Ver
 }
 
 func (f *fakeSwarm) RemoveConfig(_ context.Context, id string) error {
-	return remove(f, "config", &f.state.Configs, func(c swarm.Config) bool { return c.ID == id })
+	return remove(f, KindConfig, &f.state.Configs, func(c swarm.Config) bool { return c.ID == id }, func(c swarm.Config) string { return c.Spec.Name })
 }
 
 func (f *fakeSwarm) RemoveSecret(_ context.Context, id string) error {
-	return remove(f, "secret", &f.state.Secrets, func(s swarm.Secret) bool { return s.ID == id })
+	return remove(f, KindSecret, &f.state.Secrets, func(s swarm.Secret) bool { return s.ID == id }, func(s swarm.Secret) string { return s.Spec.Name })
 }
 
-func (f *fakeSwarm) TaskLog(_ context.Context, _ string, _ int, w io.Writer) error {
+func (f *fakeSwarm) TaskLog(_ context.Context, _ swarm.Task, _ int, w io.Writer) error {
 	_, err := io.WriteString(w, "starting\ncannot open the database\n")
 	return err
 }

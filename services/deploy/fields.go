@@ -277,24 +277,3 @@ func index(leaves []leaf) map[string]leaf {
 	}
 	return out
 }
-
-// shown is a value for people. A variable that somebody filled by hand may
-// hold a secret: what its name makes likely is not shown.
-func shown(path, value string, exists bool) string {
-	switch {
-	case !exists:
-		return ""
-	case value == "":
-		return `""`
-	case strings.HasPrefix(path, "TaskTemplate.ContainerSpec.Env[") && looksSecret(path) && !strings.HasPrefix(value, "/run/secrets/"):
-		return "[redacted]"
-	}
-	return value
-}
-
-func looksSecret(name string) bool {
-	name = strings.ToUpper(name)
-	return slices.ContainsFunc([]string{"PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "AUTH", "DSN", "PRIVATE"}, func(word string) bool {
-		return strings.Contains(name, word)
-	})
-}

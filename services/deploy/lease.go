@@ -40,6 +40,24 @@ type lease struct {
 	done chan struct{}
 }
 
+// withLease calls f while nobody else deploys. The context of f ends with
+// ErrLeaseLost when somebody takes the lease over.
+func withLease(ctx context.Context, engine Engine, o Options, f func(held context.Context) error) error {
+	held, l, err := acquire(ctx, engine, o.Term, o.Who, o.Now, func(holder string) {
+		o.Report(Event{Verb: Pausing, Text: "waiting for the deploy of " + holder})
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		// Who is interrupted gives the lease back too.
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.Term)
+		defer cancel()
+		_ = l.release(end) // it expires anyway
+	}()
+	return f(held)
+}
+
 // acquire takes the lease, or fails with ErrLocked when its holder is alive.
 // The context that it returns ends with ErrLeaseLost when somebody takes over.
 func acquire(ctx context.Context, engine Engine, term time.Duration, who string, now func() time.Time, waiting func(holder string)) (context.Context, *lease, error) {

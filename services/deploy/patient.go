@@ -29,8 +29,8 @@ type patient struct {
 	silent   bool // it does not at the moment
 }
 
-// heard notes how a call went, and reports whether to try again.
-func (p *patient) heard(err error) (again bool) {
+// heard notes how a call went, and reports whether the Swarm does not answer.
+func (p *patient) heard(err error) (silent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !errdefs.IsUnavailable(err) {
@@ -61,10 +61,14 @@ func (p *patient) try(ctx context.Context, f func(again bool) error) error {
 	pause := firstPause
 	for again := false; ; again = true {
 		err := f(again)
-		if !p.heard(err) || ctx.Err() != nil {
+		silent := p.heard(err)
+		if (!silent && !errors.Is(err, errEnding)) || ctx.Err() != nil {
 			return err
 		}
 		if time.Now().Add(pause).After(deadline) {
+			if !silent {
+				return err
+			}
 			return WithHint(err, fmt.Sprintf("the Swarm did not answer for %v; `skep doctor` looks at its managers", p.patience))
 		}
 		timer := time.NewTimer(pause)
@@ -135,7 +139,15 @@ func (p *patient) create(ctx context.Context, create func() (string, error), fin
 
 func (p *patient) CreateService(ctx context.Context, spec swarm.ServiceSpec, resolve bool) (string, error) {
 	return p.create(ctx,
-		func() (string, error) { return p.engine.CreateService(ctx, spec, resolve) },
+		func() (string, error) {
+			id, err := p.engine.CreateService(ctx, spec, resolve)
+			if errdefs.IsNotFound(err) {
+				// An engine finds an old network of the same name first, as long as
+				// a task is on it.
+				err = fmt.Errorf("%w: %w", errEnding, err)
+			}
+			return id, err
+		},
 		func() (string, bool, error) {
 			list, err := p.engine.Services(ctx)
 			s, ok := Live{Services: list}.service(spec.Name)
@@ -207,17 +219,19 @@ func (p *patient) UpdateConfig(ctx context.Context, id string, version swarm.Ver
 		})
 }
 
+// errEnding is what passes when tasks that end have ended.
+var errEnding = errors.New("tasks that end are in the way")
+
 // remove removes an object; one that is gone is no error. What is still in use
 // by a task that ends soon is tried again.
 func (p *patient) remove(ctx context.Context, remove func() error) error {
-	deadline := time.Now().Add(p.patience)
 	return p.try(ctx, func(bool) error {
 		err := remove()
 		switch {
 		case errdefs.IsNotFound(err):
 			return nil
-		case errdefs.IsFailedPrecondition(err) && time.Now().Before(deadline):
-			return fmt.Errorf("%w: %w", errdefs.ErrUnavailable, err)
+		case errdefs.IsFailedPrecondition(err):
+			return fmt.Errorf("%w: %w", errEnding, err)
 		}
 		return err
 	})
@@ -227,8 +241,22 @@ func (p *patient) RemoveService(ctx context.Context, id string) error {
 	return p.remove(ctx, func() error { return p.engine.RemoveService(ctx, id) })
 }
 
+// RemoveNetwork waits until the network is gone: an engine lists one until the
+// last task has left it, and a deploy before that would count on it.
 func (p *patient) RemoveNetwork(ctx context.Context, id string) error {
-	return p.remove(ctx, func() error { return p.engine.RemoveNetwork(ctx, id) })
+	if err := p.remove(ctx, func() error { return p.engine.RemoveNetwork(ctx, id) }); err != nil {
+		return err
+	}
+	return p.try(ctx, func(bool) error {
+		list, err := p.engine.Networks(ctx)
+		if err != nil {
+			return err
+		}
+		if n, ok := find(list, func(n *network.Network) bool { return n.ID == id }); ok {
+			return fmt.Errorf("%w: network %s is still there", errEnding, n.Name)
+		}
+		return nil
+	})
 }
 
 func (p *patient) RemoveConfig(ctx context.Context, id string) error {
@@ -239,7 +267,7 @@ func (p *patient) RemoveSecret(ctx context.Context, id string) error {
 	return p.remove(ctx, func() error { return p.engine.RemoveSecret(ctx, id) })
 }
 
-func (p *patient) TaskLog(ctx context.Context, task string, lines int, w io.Writer) error {
+func (p *patient) TaskLog(ctx context.Context, task swarm.Task, lines int, w io.Writer) error {
 	return p.engine.TaskLog(ctx, task, lines, w)
 }
 

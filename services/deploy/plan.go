@@ -86,6 +86,14 @@ func (p Plan) Empty() bool {
 // Empty reports whether there is nothing to do.
 func (p StackPlan) Empty() bool { return len(p.Changes) == 0 && p.Unfinished == 0 }
 
+// Ready is an ErrNotReady with the problems, if there are any.
+func (p Plan) Ready() error {
+	if len(p.Problems) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrNotReady, strings.Join(p.Problems, "; "))
+}
+
 // Stack finds the plan of a stack.
 func (p Plan) Stack(name stack.Name) (StackPlan, bool) {
 	return find(p.Stacks, func(s *StackPlan) bool { return s.Stack == name })
@@ -251,14 +259,15 @@ func (c *comparison) service(want desiredService) {
 		change.Fields = compareSpecs(have, wanted, c.baseOf(want.spec.Name))
 		change.Live = hash(have)
 	}
+	if modeName(have.Mode) != modeName(wanted.Mode) {
+		c.otherMode(change, have.Mode, wanted.Mode)
+		return
+	}
 	if kind == KindJob {
 		c.job(change, got)
 		return
 	}
 	switch {
-	case modeName(have.Mode) != modeName(wanted.Mode):
-		change.Action, change.Restart = Replace, true
-		change.Why = fmt.Sprintf("a %s service cannot become a %s one in place", modeName(have.Mode), modeName(wanted.Mode))
 	case len(change.Fields) > 0:
 		change.Restart = slices.ContainsFunc(change.Fields, func(f Field) bool { return f.Restarts })
 		change.Drift = !slices.ContainsFunc(change.Fields, func(f Field) bool { return !f.Drift })
@@ -268,6 +277,22 @@ func (c *comparison) service(want desiredService) {
 		c.out.Unchanged++
 		return
 	}
+	c.add(change)
+}
+
+// otherMode plans what Swarm does not change in place. On the way back, where
+// no job runs, a service that was a job is only removed.
+func (c *comparison) otherMode(change Change, from, to swarm.ServiceMode) {
+	if isJob(to) && c.scope.keepJobs {
+		if isJob(from) {
+			c.out.Unchanged++
+			return
+		}
+		c.add(Change{Action: Remove, Kind: KindService, Name: change.Name, Restart: true, Why: "it was a job, which does not run again", Live: change.Live})
+		return
+	}
+	change.Action, change.Restart = Replace, true
+	change.Why = fmt.Sprintf("a %s service cannot become a %s one in place", modeName(from), modeName(to))
 	c.add(change)
 }
 

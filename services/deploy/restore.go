@@ -6,35 +6,34 @@ import (
 	"fmt"
 	"slices"
 
-	"skep/generator/stack"
+	"github.com/moby/moby/api/types/swarm"
 )
 
 // restore takes a stack that failed back to its deployed revision, or, when it
 // has none, to what it was before. Jobs are left alone: what they did is done,
 // and running an older one again could harm.
-func (d *deployment) restore(name stack.Name, plan StackPlan) error {
-	d.options.Report(Event{Stack: name, Verb: Restoring})
-	err := d.restoreRevision(name, plan)
-	if err != nil {
+func (d *deployment) restore(plan StackPlan) error {
+	d.options.Report(Event{Stack: plan.Stack, Verb: Restoring})
+	if err := d.restoreRevision(plan); err != nil {
 		return fmt.Errorf("return to the previous revision: %w", err)
 	}
-	d.options.Report(Event{Stack: name, Verb: Restored})
+	d.options.Report(Event{Stack: plan.Stack, Verb: Restored})
 	return nil
 }
 
-func (d *deployment) restoreRevision(name stack.Name, plan StackPlan) error {
+func (d *deployment) restoreRevision(plan StackPlan) error {
 	// Time that ran out for the deploy must not run out for this.
 	ctx, cancel := context.WithTimeoutCause(d.ctx, 2*d.options.Timeout, errTimeout)
 	defer cancel()
-	previous, ok := deployed(revisions(d.live)[name])
-	if !ok {
-		return d.undo(ctx, plan)
-	}
-	release, err := previous.Release()
+	live, err := Read(ctx, d.engine)
 	if err != nil {
 		return err
 	}
-	live, err := Read(ctx, d.engine)
+	previous, ok := deployed(revisions(d.live)[plan.Stack])
+	if !ok {
+		return d.undo(ctx, plan, live)
+	}
+	release, err := previous.Release()
 	if err != nil {
 		return err
 	}
@@ -42,57 +41,107 @@ func (d *deployment) restoreRevision(name stack.Name, plan StackPlan) error {
 	if err != nil {
 		return err
 	}
-	if len(back.Problems) > 0 {
-		return notReady(back.Problems)
+	if err := back.Ready(); err != nil {
+		return err
 	}
 	stack := back.Stacks[0]
 	stack.Unfinished = 0
 	// Only what this deploy created goes; what was there before stays.
-	stack.Changes = slices.DeleteFunc(stack.Changes, func(c Change) bool { return c.Action == Remove && !created(plan, c.Name) })
+	stack.Changes = slices.DeleteFunc(stack.Changes, func(c Change) bool { return c.Action == Remove && !created(plan, c.Kind, c.Name) })
 	desired, err := release.desired()
 	if err != nil {
 		return err
 	}
-	a := &application{deployment: d, ctx: ctx, desired: desired, plan: stack, live: live, revision: previous.Number, wait: true, ungated: true}
-	return a.apply()
+	// The watch of the deploy may have ended, when the Swarm did not answer.
+	watch := startWatch(ctx, d.engine, live.nodeNames())
+	defer watch.close()
+	a := &application{deployment: d, ctx: ctx, watch: watch, desired: desired, plan: stack, live: live, revision: previous.Number, wait: true, ungated: true}
+	if err := a.apply(); err != nil {
+		return err
+	}
+	if err := a.remove(); err != nil {
+		return err
+	}
+	return d.dropCreated(ctx, plan, live)
 }
 
-func created(plan StackPlan, name string) bool {
-	return slices.ContainsFunc(plan.Changes, func(c Change) bool { return c.Name == name && c.Action == Create })
+// created reports whether a deploy made an object, in the place of another or not.
+func created(plan StackPlan, kind Kind, name string) bool {
+	return slices.ContainsFunc(plan.Changes, func(c Change) bool {
+		return c.Kind == kind && c.Name == name && (c.Action == Create || c.Action == Replace)
+	})
 }
 
 // undo takes back what a plan did to a stack that has no revision: what was
-// created is removed, and what was there gets its old spec.
-func (d *deployment) undo(ctx context.Context, plan StackPlan) error {
-	live, err := Read(ctx, d.engine)
-	if err != nil {
-		return err
-	}
+// created is removed, and what was there gets its old spec. Services come
+// before the configs and networks that they use.
+func (d *deployment) undo(ctx context.Context, plan StackPlan, live Live) error {
 	var errs []error
-	for _, kind := range []Kind{KindService, KindJob, KindConfig, KindNetwork} {
-		for _, c := range plan.Changes {
-			if c.Kind == kind && c.Action == Create {
-				if err := removeObject(ctx, d.engine, live, c); err != nil {
-					errs = append(errs, fmt.Errorf("remove %s %s: %w", c.Kind, c.Name, err))
-				}
-			}
+	for _, c := range plan.Changes {
+		if (c.Kind != KindService && c.Kind != KindJob) || c.Action != Create {
+			continue
+		}
+		if err := removeObject(ctx, d.engine, live, c); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s %s: %w", c.Kind, c.Name, err))
 		}
 	}
 	for _, c := range plan.Changes {
 		before, was := d.live.service(c.Name)
-		now, is := live.service(c.Name)
-		if c.Kind != KindService || (c.Action != Update && c.Action != Replace) || !was {
+		if !was || (c.Action != Update && c.Action != Replace) {
 			continue
 		}
-		var err error
-		if is {
-			err = d.engine.UpdateService(ctx, now.ID, now.Version, before.Spec, false)
-		} else {
-			_, err = d.engine.CreateService(ctx, before.Spec, false)
-		}
-		if err != nil {
+		if err := d.undoService(ctx, live, before); err != nil {
 			errs = append(errs, fmt.Errorf("restore service %s: %w", c.Name, err))
 		}
 	}
+	return errors.Join(append(errs, d.dropCreated(ctx, plan, live))...)
+}
+
+// dropCreated removes the configs and networks that a plan created, unless a
+// service uses them: a job is not taken back.
+func (d *deployment) dropCreated(ctx context.Context, plan StackPlan, live Live) error {
+	services, err := d.engine.Services(ctx)
+	if err != nil {
+		return err
+	}
+	used, names := map[string]bool{}, live.networkNames()
+	for _, s := range services {
+		mounts(s.Spec, used)
+		for _, n := range s.Spec.TaskTemplate.Networks {
+			used["network "+names[n.Target]] = true
+		}
+	}
+	var errs []error
+	for _, kind := range []Kind{KindConfig, KindNetwork} {
+		for _, c := range plan.Changes {
+			if c.Kind != kind || c.Action != Create || used[string(kind)+" "+c.Name] {
+				continue
+			}
+			if err := removeObject(ctx, d.engine, live, c); err != nil {
+				errs = append(errs, fmt.Errorf("remove %s %s: %w", c.Kind, c.Name, err))
+			}
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// undoService gives a service its old spec. What was a job is gone or goes: it
+// would run again.
+func (d *deployment) undoService(ctx context.Context, live Live, before swarm.Service) error {
+	now, is := live.service(before.Spec.Name)
+	switch {
+	case is && isJob(before.Spec.Mode) && isJob(now.Spec.Mode):
+		return nil
+	case is && modeName(before.Spec.Mode) == modeName(now.Spec.Mode):
+		return d.engine.UpdateService(ctx, now.ID, now.Version, before.Spec, false)
+	case is:
+		if err := d.engine.RemoveService(ctx, now.ID); err != nil {
+			return err
+		}
+	}
+	if isJob(before.Spec.Mode) {
+		return nil
+	}
+	_, err := d.engine.CreateService(ctx, before.Spec, false)
+	return err
 }

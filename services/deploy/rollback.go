@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containerd/errdefs"
-
 	"skep/generator/stack"
 )
 
@@ -81,49 +79,23 @@ func Down(ctx context.Context, engine Engine, name stack.Name, o Options) error 
 	if len(StackObjects(live, name)) == 0 {
 		return fmt.Errorf("there is no stack %s in the Swarm", name)
 	}
-	held, lease, err := acquire(ctx, patient, o.Term, o.Who, o.Now, func(holder string) {
-		o.Report(Event{Verb: Pausing, Text: "waiting for the deploy of " + holder})
-	})
+	return withLease(ctx, patient, o, func(held context.Context) error { return down(held, patient, name, o) })
+}
+
+func down(ctx context.Context, engine Engine, name stack.Name, o Options) error {
+	live, err := Read(ctx, engine)
 	if err != nil {
-		return err
-	}
-	defer func() {
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.Term)
-		defer cancel()
-		_ = lease.release(end) // it expires anyway
-	}()
-	if live, err = Read(held, patient); err != nil {
 		return err
 	}
 	var errs []error
 	for _, c := range StackObjects(live, name) {
-		if err := removeObject(held, patient, live, c); err != nil {
+		if err := removeObject(ctx, engine, live, c); err != nil {
 			errs = append(errs, fmt.Errorf("remove %s %s: %w", c.Kind, c.Name, err))
 			continue
 		}
 		o.Report(Event{Stack: name, Verb: Removed, Subject: string(c.Kind) + " " + c.Name})
 	}
-	if len(errs) > 0 {
-		return errors.Join(errs...)
-	}
-	return gone(held, patient, name)
-}
-
-// gone waits until the networks of a stack are gone: an engine lists one until
-// the last task has left it, and a deploy before that would count on it.
-func gone(ctx context.Context, engine *patient, name stack.Name) error {
-	return engine.try(ctx, func(bool) error {
-		list, err := engine.engine.Networks(ctx)
-		if err != nil {
-			return err
-		}
-		for _, n := range list {
-			if n.Labels[labelNamespace] == string(name) {
-				return fmt.Errorf("%w: network %s is still in use by tasks that end", errdefs.ErrUnavailable, n.Name)
-			}
-		}
-		return nil
-	})
+	return errors.Join(errs...)
 }
 
 // StackObjects are the objects of a stack, as changes that remove them, in an

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/swarm"
@@ -29,21 +28,31 @@ func (d *deployment) stack(release Release, plan StackPlan) StackFailure {
 		return StackFailure{Stack: release.Stack, Err: err}
 	}
 	a := &application{
-		deployment: d, ctx: d.ctx, desired: desired, plan: plan, live: d.live, revision: revision.Number, wait: !d.options.NoWait, ungated: d.options.Scope.keepJobs,
+		deployment: d, ctx: d.ctx, watch: d.watch, desired: desired, plan: plan, live: d.live, revision: revision.Number,
+		wait: !d.options.NoWait, ungated: d.options.Scope.keepJobs,
 	}
-	err = a.apply()
+	if err := a.apply(); err != nil {
+		return d.giveUp(plan, revision, err)
+	}
+	// The stack is up: what fails from here on is no reason to take it back.
+	err = d.endRevision(revision, StateDeployed, "")
 	if err == nil {
-		err = d.endRevision(revision, StateDeployed, "")
+		err = a.remove()
 	}
-	if err == nil {
-		err = d.forget(release.Stack, revision)
+	if err != nil {
+		d.options.Report(Event{Stack: release.Stack, Verb: Failed, Text: err.Error()})
+		return StackFailure{Stack: release.Stack, Err: err}
 	}
-	if err == nil {
-		d.options.Report(Event{Stack: release.Stack, Verb: Finished, Text: fmt.Sprintf("revision %d", revision.Number)})
-		return StackFailure{}
-	}
-	out := StackFailure{Stack: release.Stack, Err: err}
-	d.options.Report(Event{Stack: release.Stack, Verb: Failed, Text: err.Error()})
+	revision.State = StateDeployed
+	d.forget(revision)
+	d.options.Report(Event{Stack: release.Stack, Verb: Finished, Text: fmt.Sprintf("revision %d", revision.Number)})
+	return StackFailure{}
+}
+
+// giveUp marks a revision that failed and takes its stack back.
+func (d *deployment) giveUp(plan StackPlan, revision Revision, err error) StackFailure {
+	out := StackFailure{Stack: plan.Stack, Err: err}
+	d.options.Report(Event{Stack: plan.Stack, Verb: Failed, Text: err.Error()})
 	if d.ctx.Err() != nil {
 		return out // interrupted, or the lease is lost: the next deploy finishes it
 	}
@@ -54,9 +63,11 @@ func (d *deployment) stack(release Release, plan StackPlan) StackFailure {
 		out.Err = errors.Join(out.Err, markErr)
 	}
 	if !d.options.KeepFailed {
-		out.RestoreErr = d.restore(release.Stack, plan)
+		out.RestoreErr = d.restore(plan)
 		out.Restored = out.RestoreErr == nil
 	}
+	revision.State = StateFailed
+	d.forget(revision)
 	return out
 }
 
@@ -64,6 +75,7 @@ func (d *deployment) stack(release Release, plan StackPlan) StackFailure {
 type application struct {
 	*deployment
 	ctx      context.Context
+	watch    *watch
 	desired  *desired
 	plan     StackPlan
 	live     Live
@@ -77,6 +89,7 @@ func (a *application) tell(e Event) {
 	a.options.Report(e)
 }
 
+// apply creates and updates. What is to go goes after it, by remove.
 func (a *application) apply() error {
 	for _, c := range a.plan.Changes {
 		if c.Action != Create || (c.Kind != KindNetwork && c.Kind != KindConfig) {
@@ -92,10 +105,7 @@ func (a *application) apply() error {
 		return err
 	}
 	a.live.Configs = configs
-	if err := a.services(); err != nil {
-		return err
-	}
-	return a.remove()
+	return a.services()
 }
 
 // create creates a network or a config.
@@ -122,7 +132,9 @@ func (a *application) services() error {
 	defer cancel(nil)
 	changes := map[string]Change{}
 	for _, c := range a.plan.Changes {
-		changes[c.Name] = c
+		if c.Action != Remove && (c.Kind == KindService || c.Kind == KindJob) {
+			changes[c.Name] = c
+		}
 	}
 	gates := a.gates()
 	open := map[stack.ServiceName]chan struct{}{} // closed when a job completed
@@ -322,84 +334,6 @@ func removeObject(ctx context.Context, engine Engine, live Live, c Change) error
 	case KindNetwork:
 		if n, ok := live.network(c.Name); ok {
 			return engine.RemoveNetwork(ctx, n.ID)
-		}
-	}
-	return nil
-}
-
-// beginRevision writes the revision before anything is changed, so that a
-// deploy which is cut off leaves a trace. One that says the same is resumed.
-func (d *deployment) beginRevision(release Release, plan StackPlan) (Revision, error) {
-	content, _, err := release.content()
-	if err != nil {
-		return Revision{}, err
-	}
-	history := revisions(d.live)[release.Stack]
-	number := 1
-	if n := len(history); n > 0 {
-		last := history[n-1]
-		number = last.Number + 1
-		if last.Content == content && last.State != StateFailed {
-			return last, nil // unfinished, or only drift is undone
-		}
-	}
-	r := Revision{
-		Stack: release.Stack, Number: number, State: StatePending, Who: d.options.Who, When: d.options.Now(),
-		Commit: d.options.Commit, Note: d.options.Note, Content: content,
-	}
-	spec, err := r.encode(release)
-	if err != nil {
-		return Revision{}, err
-	}
-	if _, err := d.engine.CreateConfig(d.ctx, spec); err != nil {
-		return Revision{}, fmt.Errorf("write revision %d of %s: %w", r.Number, r.Stack, err)
-	}
-	return r, nil
-}
-
-// endRevision says how a revision ended.
-func (d *deployment) endRevision(r Revision, state State, note string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.ctx), d.options.Patience+10*time.Second)
-	defer cancel()
-	return endRevision(ctx, d.engine, r, state, note)
-}
-
-func endRevision(ctx context.Context, engine Engine, r Revision, state State, note string) error {
-	if r.State == state {
-		return nil
-	}
-	configs, err := engine.Configs(ctx)
-	if err != nil {
-		return err
-	}
-	config, ok := Live{Configs: configs}.config(r.name())
-	if !ok {
-		return fmt.Errorf("revision %d of %s is gone", r.Number, r.Stack)
-	}
-	r.State = state
-	if note != "" {
-		r.Note = note
-	}
-	spec := config.Spec
-	spec.Labels = r.labels()
-	return engine.UpdateConfig(ctx, config.ID, config.Version, spec)
-}
-
-// forget removes revisions beyond those that are kept. What was cut off before
-// is not pending any more.
-func (d *deployment) forget(name stack.Name, now Revision) error {
-	history := revisions(d.live)[name]
-	for i, r := range history {
-		switch {
-		case r.Number == now.Number:
-		case len(history)-i >= d.options.Keep:
-			if err := d.engine.RemoveConfig(d.ctx, r.config.ID); err != nil {
-				return fmt.Errorf("remove revision %d of %s: %w", r.Number, name, err)
-			}
-		case r.State == StatePending:
-			if err := endRevision(d.ctx, d.engine, r, StateFailed, "cut off"); err != nil {
-				return err
-			}
 		}
 	}
 	return nil

@@ -41,7 +41,17 @@ func (p Plan) WriteText(w io.Writer, paint problem.Paint) error {
 
 // Summary is the plan in a line.
 func (p Plan) Summary() string {
-	if p.Empty() {
+	problems := ""
+	switch n := len(p.Problems); {
+	case n == 1:
+		problems = "A problem stands in the way."
+	case n > 1:
+		problems = fmt.Sprintf("%d problems stand in the way.", n)
+	}
+	switch {
+	case p.Empty() && problems != "":
+		return problems
+	case p.Empty():
 		return "No changes: the Swarm runs what the project says."
 	}
 	counts := map[Action]int{}
@@ -69,6 +79,9 @@ func (p Plan) Summary() string {
 	}
 	if drift > 0 {
 		out += fmt.Sprintf(" Changed by hand: %d.", drift)
+	}
+	if problems != "" {
+		out += " " + problems
 	}
 	return out
 }

@@ -18,9 +18,14 @@ const settleFor = time.Second
 // Swarm, for as long as the service says.
 const maxHold = 5 * time.Second
 
-// holdFor is how long all tasks of a service must run to count as up.
-func holdFor(s swarm.Service) time.Duration {
-	if u := s.Spec.UpdateConfig; u != nil && u.Monitor > 0 {
+// holdFor is how long all tasks that a service wants must run for it to count as up.
+func holdFor(s swarm.Service, want int) time.Duration {
+	switch u := s.Spec.UpdateConfig; {
+	case want == 0 && s.Spec.Mode.Replicated != nil:
+		return 0 // nothing is to run
+	case want == 0:
+		return settleFor // no node has got a global service, or not yet
+	case u != nil && u.Monitor > 0:
 		return min(u.Monitor, maxHold)
 	}
 	return min(defaultMonitor, maxHold)
@@ -54,8 +59,8 @@ func (w *watch) await(ctx context.Context, id, name string, changed bool, tell f
 			if now := runningTasks(s); !slices.Equal(now, running) || since.IsZero() {
 				running, since = now, time.Now()
 			}
-			rest := holdFor(s.service) - time.Since(since)
-			if rest <= 0 || updated(s.service) || p.Want == 0 {
+			rest := holdFor(s.service, p.Want) - time.Since(since)
+			if rest <= 0 || updated(s.service) {
 				p.Phase = PhaseDone
 			} else if rest < lookEvery {
 				time.AfterFunc(rest, w.look)

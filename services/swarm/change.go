@@ -12,18 +12,33 @@ import (
 // for the image's digest first and pins it; a registry that does not answer is
 // no error, as with `docker stack deploy`.
 func (c *Client) CreateService(ctx context.Context, spec swarm.ServiceSpec, resolve bool) (string, error) {
-	r, err := c.api.ServiceCreate(ctx, client.ServiceCreateOptions{Spec: spec, QueryRegistry: resolve})
+	auth, err := c.auth(spec)
+	if err != nil {
+		return "", err
+	}
+	r, err := c.api.ServiceCreate(ctx, client.ServiceCreateOptions{Spec: spec, QueryRegistry: resolve, EncodedRegistryAuth: auth})
 	return r.ID, classify(err)
 }
 
 // UpdateService updates a service that is still at a version.
 func (c *Client) UpdateService(ctx context.Context, id string, version swarm.Version, spec swarm.ServiceSpec, resolve bool) error {
-	_, err := c.api.ServiceUpdate(ctx, id, client.ServiceUpdateOptions{
-		Version: version, Spec: spec, QueryRegistry: resolve,
-		// Credentials that were given once stay with the service.
+	auth, err := c.auth(spec)
+	if err != nil {
+		return err
+	}
+	_, err = c.api.ServiceUpdate(ctx, id, client.ServiceUpdateOptions{
+		Version: version, Spec: spec, QueryRegistry: resolve, EncodedRegistryAuth: auth,
+		// Without new credentials those that were given once stay with the service.
 		RegistryAuthFrom: swarm.RegistryAuthFromSpec,
 	})
 	return classify(err)
+}
+
+func (c *Client) auth(spec swarm.ServiceSpec) (string, error) {
+	if spec.TaskTemplate.ContainerSpec == nil {
+		return "", nil
+	}
+	return c.Credentials.header(spec.TaskTemplate.ContainerSpec.Image)
 }
 
 // RemoveService removes a service; its tasks end a little later.

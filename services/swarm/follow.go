@@ -7,6 +7,7 @@ import (
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/client"
 )
 
@@ -38,23 +39,23 @@ type LogOptions struct {
 }
 
 // TaskLog copies the last lines that a task wrote, both streams in order, to w.
-func (c *Client) TaskLog(ctx context.Context, task string, lines int, w io.Writer) error {
-	r, err := c.api.TaskLogs(ctx, task, client.TaskLogsOptions{ShowStdout: true, ShowStderr: true, Tail: strconv.Itoa(lines)})
+func (c *Client) TaskLog(ctx context.Context, task swarm.Task, lines int, w io.Writer) error {
+	r, err := c.api.TaskLogs(ctx, task.ID, client.TaskLogsOptions{ShowStdout: true, ShowStderr: true, Tail: strconv.Itoa(lines)})
 	if err != nil {
 		return classify(err)
 	}
-	return copyLog(ctx, r, w)
+	return copyLog(ctx, r, task.Spec, w)
 }
 
 // ServiceLogs copies what the tasks of a service wrote to w.
-func (c *Client) ServiceLogs(ctx context.Context, service string, o LogOptions, w io.Writer) error {
-	r, err := c.api.ServiceLogs(ctx, service, client.ServiceLogsOptions{
+func (c *Client) ServiceLogs(ctx context.Context, service swarm.Service, o LogOptions, w io.Writer) error {
+	r, err := c.api.ServiceLogs(ctx, service.ID, client.ServiceLogsOptions{
 		ShowStdout: true, ShowStderr: true, Tail: o.tail(), Since: o.Since, Follow: o.Follow, Timestamps: o.Timestamps,
 	})
 	if err != nil {
 		return classify(err)
 	}
-	return copyLog(ctx, r, w)
+	return copyLog(ctx, r, service.Spec.TaskTemplate, w)
 }
 
 func (o LogOptions) tail() string {
@@ -64,11 +65,16 @@ func (o LogOptions) tail() string {
 	return strconv.Itoa(o.Tail)
 }
 
-// copyLog takes the frames of both streams apart. A task with a terminal
-// sends none; then the stream is copied as it is by its own caller.
-func copyLog(ctx context.Context, r io.ReadCloser, w io.Writer) error {
+// copyLog takes the frames of both streams apart. What has a terminal has one
+// stream, which comes as it is.
+func copyLog(ctx context.Context, r io.ReadCloser, of swarm.TaskSpec, w io.Writer) error {
 	defer r.Close()
-	_, err := stdcopy.StdCopy(w, w, r)
+	var err error
+	if of.ContainerSpec != nil && of.ContainerSpec.TTY {
+		_, err = io.Copy(w, r)
+	} else {
+		_, err = stdcopy.StdCopy(w, w, r)
+	}
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -15,6 +15,10 @@ import (
 // 1.40 on, so engines from 20.10 on are served.
 type Client struct {
 	api client.APIClient
+
+	// Credentials go with the services that are created and updated, so that
+	// nodes can pull their images; nil for none.
+	Credentials *Credentials
 }
 
 // New makes a client of the engine that DOCKER_HOST and its companions name, or

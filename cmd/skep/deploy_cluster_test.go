@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"skep/internal/swarmtest"
+)
+
+// clusterBed is a Swarm of three managers and a project that is deployed to it
+// through one of them.
+type clusterBed struct {
+	*deployBed
+	cluster *swarmtest.Cluster
+	leader  *swarmtest.Node
+}
+
+// newClusterBed deploys through a follower, so that the leader can be lost.
+func newClusterBed(t *testing.T) *clusterBed {
+	t.Helper()
+	t.Parallel()
+	c := swarmtest.StartCluster(t, 3)
+	if err := c.Import("whoami:0.1", swarmtest.Binary(t, "skep/cmd/whoami")); err != nil {
+		t.Fatal(err)
+	}
+	leader, err := c.WaitLeader(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	follower := c.Follower(leader)
+	b := &clusterBed{
+		deployBed: bedOn(t, &swarmtest.Swarm{Node: follower}),
+		cluster:   c, leader: leader,
+	}
+	// A node that is lost is given up after three heartbeats.
+	docker(t, b.s, "swarm", "update", "--dispatcher-heartbeat", "1s")
+	b.write("cluster.yaml", deployCluster)
+	b.write("app/conf.txt", "one\n")
+	b.app("replicas: 2", "replicas: 3")
+	return b
+}
+
+// versions are the versions of all services: a change of any shows. The Swarm
+// makes one of its own when it ends an update, so that is waited for.
+func (b *clusterBed) versions() string {
+	b.t.Helper()
+	var out string
+	err := swarmtest.Poll(time.Minute, func() error {
+		ids, err := b.s.Docker("service", "ls", "-q")
+		if err != nil {
+			return err
+		}
+		inspect := []string{"service", "inspect", "-f", "{{.Spec.Name}} {{.Version.Index}} {{with .UpdateStatus}}{{.State}}{{end}}"}
+		if out, err = b.s.Docker(append(inspect, strings.Fields(ids)...)...); err == nil && strings.Contains(out, "updating") {
+			err = fmt.Errorf("an update goes on:\n%s", out)
+		}
+		return err
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return out
+}
+
+// unchanged expects a deploy to find nothing to do and to do nothing.
+func (b *clusterBed) unchanged() {
+	b.t.Helper()
+	before := b.versions()
+	contains(b.t, b.skep(b.t, exitDone, "deploy"), "No changes")
+	if after := b.versions(); after != before {
+		b.t.Errorf("a deploy without changes made services\n%s\nfrom\n%s", after, before)
+	}
+}
+
+// running are the nodes that run tasks of a service, sorted.
+func (b *clusterBed) running(service string) []string {
+	b.t.Helper()
+	nodes := strings.Fields(docker(b.t, b.s, "service", "ps", "-f", "desired-state=running", "--format", "{{.Node}}", service))
+	slices.Sort(nodes)
+	return nodes
+}
+
+func TestDeployOnThreeNodes(t *testing.T) {
+	b := newClusterBed(t)
+	b.skep(t, exitDone, "deploy")
+	if nodes := b.running("app_web"); !slices.Equal(nodes, []string{"node1", "node2", "node3"}) {
+		t.Errorf("web runs on %v", nodes)
+	}
+	b.unchanged()
+	for _, n := range b.cluster.Nodes {
+		b.host = n.Host()
+		contains(t, b.skep(t, exitDone, "plan", "--detailed-exitcode"), "No changes")
+	}
+}
+
+// A leader that loses its power during a deploy takes its tasks with it.
+func TestDeployOutlivesTheLeader(t *testing.T) {
+	newClusterBed(t).deployWithout((*swarmtest.Node).Kill, (*swarmtest.Node).Restart)
+}
+
+// A leader that is cut off during a deploy does not know, and its tasks run on.
+func TestDeployOutlivesAPartition(t *testing.T) {
+	newClusterBed(t).deployWithout((*swarmtest.Node).Partition, (*swarmtest.Node).Heal)
+}
+
+// deployWithout loses the leader at the third write of a deploy, before any
+// task is replaced. The deploy waits for the next leader and is whole, also
+// once the old one is back.
+func (b *clusterBed) deployWithout(lose, bringBack func(*swarmtest.Node) error) {
+	t := b.t
+	t.Helper()
+	b.skep(t, exitDone, "deploy")
+	b.app("replicas: 2", "replicas: 3", `A: "1"`, `A: "2"`)
+	b.write("app/conf.txt", "two\n")
+
+	lost := make(chan error, 1)
+	killer := newKiller(t, strings.TrimPrefix(b.s.Host(), "unix://"), 2, true, func() { lost <- lose(b.leader) })
+	b.host = killer.host
+	out := b.skep(t, exitDone, "deploy")
+	if !killer.killed.Load() {
+		t.Fatalf("the deploy made too few writes:\n%s", out)
+	}
+	if err := <-lost; err != nil {
+		t.Fatal(err)
+	}
+	b.host = b.s.Host()
+	contains(t, out, "updated service app_web", "Deployed 1 stack.")
+	if got := b.inspect(t, "app_web", "{{.Spec.TaskTemplate.ContainerSpec.Env}}"); got != "[A=2 B=a $b]" {
+		t.Errorf("web has %s", got)
+	}
+	if got := b.inspect(t, "app_migrate", "{{.JobStatus.JobIteration.Index}}"); got != "0" {
+		t.Error("the job ran again")
+	}
+	b.unchanged()
+
+	if err := bringBack(b.leader); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	if err := b.cluster.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	b.unchanged()
+}

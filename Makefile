@@ -12,7 +12,7 @@ OUT := build
 TOOL := go tool -modfile=.ci/tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build images generate test cover fuzz bench performance lint docs docs-check demo demo-stop clean
+.PHONY: help build images generate test cover fuzz bench performance lint queries docs docs-check demo demo-stop clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ generate: ## Compile stacks/ into build/ (OUT=folder)
 
 test: ## Run every test; installs Docker and the like where they are missing
 	.demo/install.sh test
-	go test $(RACE) -timeout 40m $(TESTFLAGS) ./...
+	go test $(RACE) -timeout 40m -parallel 3 $(TESTFLAGS) ./...
 
 cover: ## Print the test coverage of each package
 	go test -timeout 20m -cover ./...
@@ -59,6 +59,9 @@ lint: ## Check format, vet, staticcheck and the import rules
 	go vet ./...
 	$(TOOL) staticcheck ./...
 	$(TOOL) depguard ./...
+
+queries: ## Write the control plane's queries from its SQL, by sqlc
+	CGO_ENABLED=0 go run github.com/sqlc-dev/sqlc/cmd/sqlc@v1.30.0 generate -f services/controlplane/store/sqlc.yaml
 
 docs: ## Write docs/reference from the code
 	go run ./cmd/skep docs -o docs/reference

@@ -37,7 +37,7 @@ type Server struct {
 // test, or fails it when SKEP_NO_SKIP is 1.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{password: rand.Text()}
+	s := newServer()
 	if err := s.find(); err != nil {
 		if os.Getenv("SKEP_NO_SKIP") == "1" {
 			t.Fatal(err)
@@ -66,6 +66,8 @@ func Start(t testing.TB) *Server {
 	s.Resume(t)
 	return s
 }
+
+func newServer() *Server { return &Server{password: rand.Text()} }
 
 // find looks for the server's programs, which Debian keeps out of PATH, and
 // for the user to run them as: PostgreSQL refuses to be root.

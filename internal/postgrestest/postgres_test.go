@@ -56,3 +56,26 @@ func TestServer(t *testing.T) {
 		t.Errorf("process %d is left (%v)", pid, err)
 	}
 }
+
+func TestShared(t *testing.T) {
+	var shared Shared
+	for range 2 {
+		t.Run("a test", func(t *testing.T) {
+			s := shared.Server(t)
+			s.Exec(t, s.Database(t), "CREATE TABLE bee (name text)")
+		})
+	}
+	if shared.server == nil {
+		t.SkipNow()
+	}
+	dir, pid := shared.server.dir, shared.server.server.Process.Pid
+	if err := shared.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is left (%v)", dir, err)
+	}
+	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("process %d is left (%v)", pid, err)
+	}
+}

@@ -1,0 +1,393 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"skep/internal/postgrestest"
+	"skep/internal/swarmtest"
+	"skep/secrets"
+	"skep/services/controlplane"
+	"skep/services/controlplane/integration/github"
+	"skep/services/controlplane/integration/github/githubtest"
+	"skep/services/controlplane/store"
+)
+
+// plane is a control plane with everything real but GitHub: its server and
+// worker are processes, its database is PostgreSQL, its cluster a Swarm.
+type plane struct {
+	*testing.T
+	postgres *postgrestest.Server
+	swarm    *swarmtest.Swarm
+	hub      *githubtest.Server
+	store    *store.Store
+	env      []string
+	bin      string
+	address  string
+
+	server *exec.Cmd
+	log    *log
+}
+
+// log collects what processes say.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+const (
+	repository = controlplane.Repository("acme/homelab")
+	hookSecret = "planted-webhook-secret-0123456789"
+)
+
+func newPlane(t *testing.T) *plane {
+	t.Helper()
+	p := &plane{T: t, postgres: postgrestest.Start(t), swarm: swarmtest.Start(t), bin: t.TempDir(), log: &log{}}
+	if err := p.swarm.Import("whoami:0.1", swarmtest.Binary(t, "skep/cmd/whoami")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"skep", "skep-worker", "skep-server"} {
+		if err := os.Symlink(swarmtest.Binary(t, "skep/cmd/"+name), filepath.Join(p.bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		t.Fatal(err)
+	}
+	p.address = freeAddress(t)
+	url := p.postgres.Database(t)
+	p.env = []string{
+		"PATH=" + p.bin + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + t.TempDir(), "TMPDIR=" + os.TempDir(),
+		"SKEP_DATABASE_URL=" + url, "SKEP_DATABASE_KEY=" + hex.EncodeToString(key), "SKEP_HATCHET_DATABASE_URL=" + p.postgres.Database(t),
+		"SKEP_LISTEN=" + p.address, "SKEP_LOOPBACK=on", "DOCKER_HOST=" + p.swarm.Host(),
+	}
+	p.start()
+	keys, err := store.ParseKeys([]byte(hex.EncodeToString(key)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.store, err = store.Open(t.Context(), url, keys); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.store.Close)
+	p.register()
+	return p
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// start runs the server and waits until it answers.
+func (p *plane) start() {
+	p.Helper()
+	p.server = exec.Command(filepath.Join(p.bin, "skep-server"), "serve")
+	p.server.Env, p.server.Stdout, p.server.Stderr = p.env, p.log, p.log
+	p.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := p.server.Start(); err != nil {
+		p.Fatal(err)
+	}
+	own, ended := p.server, make(chan error, 1)
+	go func() { ended <- own.Wait() }()
+	p.Cleanup(func() {
+		_ = own.Process.Signal(syscall.SIGTERM) // gone already, in some tests
+		select {
+		case <-ended:
+		case <-time.After(time.Minute):
+			p.Error("the server does not end")
+			_ = syscall.Kill(-own.Process.Pid, syscall.SIGKILL)
+		}
+		if p.Failed() {
+			p.Logf("the server said\n%s", p.log)
+		}
+	})
+	err := swarmtest.Poll(2*time.Minute, func() error {
+		answer, err := http.Get("http://" + p.address + "/healthz")
+		if err != nil {
+			return err
+		}
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			return fmt.Errorf("/healthz answers %s", answer.Status)
+		}
+		return nil
+	})
+	if err != nil {
+		p.Fatalf("the server does not start: %v", err)
+	}
+}
+
+// register makes a GitHub with an App and a repository, and tells the server of
+// it.
+func (p *plane) register() {
+	p.Helper()
+	t := p.T
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.hub, err = githubtest.Start(t.Context(), githubtest.Options{Folder: t.TempDir(), App: &githubtest.App{
+		ID: 7, Slug: "skep", Key: &key.PublicKey, Installation: 70,
+		Permissions: map[string]string{"contents": "read", "metadata": "read", "pull_requests": "write", "issues": "write", "checks": "write", "statuses": "write", "deployments": "write"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.hub.Close() })
+	private := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+	_, err = p.store.PutIntegration(t.Context(), controlplane.Integration{
+		Provider: controlplane.GitHub, Name: "acme",
+		Settings: map[string]string{github.BaseURL: p.hub.URL(), github.AppID: "7", github.Installation: "70"},
+	}, map[string]secrets.Value{github.PrivateKey: secrets.NewValue(private)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.store.PutSource(t.Context(), controlplane.Source{
+		Provider: controlplane.GitHub, Name: "default", Integration: "acme", Secret: secrets.NewValue([]byte(hookSecret)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.store.PutProject(t.Context(), controlplane.Project{
+		Name: "homelab", Integration: "acme", Provider: controlplane.GitHub, Repository: repository, Folder: "stacks", Cluster: "homelab", Deploy: controlplane.DeployAlways,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.hub.CreateRepository(t.Context(), repository); err != nil {
+		t.Fatal(err)
+	}
+	for login, role := range map[string]string{"ann": "write", "sam": "read"} {
+		if err := p.hub.Grant(repository, login, role); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.hub.Hook(t.Context(), repository, "http://"+p.address+"/api/v1/webhooks/github", hookSecret); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const cluster = "name: homelab\ndefaults: {resources: {memory: 64M}}\n"
+
+func app(value, extra string) string {
+	return "name: app\nservices:\n  web:\n    image: whoami:0.1\n    environment: {VALUE: " + value + "}\n" +
+		"    healthcheck: {test: [CMD, /whoami, -healthcheck], interval: 1s}\n    mem_limit: 64m\n    deploy: {endpoint_mode: dnsrr}\n" + extra
+}
+
+func (p *plane) push(branch, author string, files map[string]string) controlplane.Commit {
+	p.Helper()
+	in := map[string]githubtest.File{}
+	for name, content := range files {
+		in["stacks/"+name] = githubtest.File{Content: content}
+	}
+	c, err := p.hub.Push(p.Context(), repository, controlplane.Branch(branch), author, in)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return c
+}
+
+// reported waits until a commit has its last state, and wants it to be this.
+func (p *plane) reported(c controlplane.Commit, state string) githubtest.Report {
+	p.Helper()
+	var got githubtest.Report
+	err := swarmtest.Poll(3*time.Minute, func() error {
+		reports := p.hub.Reports(repository, c)
+		i := slices.IndexFunc(reports, func(r githubtest.Report) bool { return r.Name == "skep/homelab" })
+		if i < 0 || slices.Contains([]string{"queued", "in_progress", "pending"}, reports[i].State) {
+			return fmt.Errorf("commit %.8s has %+v", c, reports)
+		}
+		got = reports[i]
+		return nil
+	})
+	if err != nil {
+		p.Fatal(err)
+	}
+	if got.State != state {
+		p.Fatalf("commit %.8s has %+v, not %s", c, got, state)
+	}
+	return got
+}
+
+func (p *plane) value() string {
+	p.Helper()
+	text, err := p.swarm.Docker("service", "inspect", "-f", "{{range .Spec.TaskTemplate.ContainerSpec.Env}}{{.}} {{end}}", "app_web")
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(text)
+}
+
+// A push deploys, a broken one is told of where it is wrong, a pull request is
+// planned, a fork deploys nothing, and what a server left behind the next ends.
+func TestPushDeploys(t *testing.T) {
+	p := newPlane(t)
+	first := p.push("main", "ann", map[string]string{"cluster.yaml": cluster, "app/stack.yaml": app("one", "")})
+	p.reported(first, "success")
+	if got := p.value(); got != "VALUE=one" {
+		t.Errorf("after the first push web has %q", got)
+	}
+
+	t.Run("a mistake", func(t *testing.T) {
+		broken := p.push("main", "ann", map[string]string{"app/stack.yaml": app("two", "    x-ingres: {}\n")})
+		report := p.reported(broken, "failure")
+		if len(report.Annotations) != 1 || report.Annotations[0].Path != "stacks/app/stack.yaml" || !strings.Contains(report.Annotations[0].Message, "x-ingress") {
+			t.Errorf("annotations %+v", report.Annotations)
+		}
+		if got := p.value(); got != "VALUE=one" {
+			t.Errorf("a broken push made web %q", got)
+		}
+	})
+
+	var number int
+	t.Run("a pull request", func(t *testing.T) {
+		head := p.push("change", "sam", map[string]string{"app/stack.yaml": app("three", "")})
+		var err error
+		if number, err = p.hub.OpenPullRequest(t.Context(), repository, githubtest.PullRequest{Head: "change", Base: "main", Author: "sam", Title: "Three"}); err != nil {
+			t.Fatal(err)
+		}
+		p.reported(head, "success")
+		p.said(number, "environment[VALUE]", "`one` | `three`")
+		if got := p.value(); got != "VALUE=one" {
+			t.Errorf("a pull request made web %q", got)
+		}
+	})
+
+	t.Run("a command", func(t *testing.T) {
+		if _, err := p.hub.Comment(t.Context(), repository, number, "sam", "/skep deploy"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.hub.Comment(t.Context(), repository, number, "ann", "/skep help"); err != nil {
+			t.Fatal(err)
+		}
+		p.said(number, "/skep <command>")
+		if got := p.value(); got != "VALUE=one" {
+			t.Errorf("somebody without write access made web %q", got)
+		}
+		if _, err := p.hub.Comment(t.Context(), repository, number, "ann", "/skep deploy app"); err != nil {
+			t.Fatal(err)
+		}
+		if err := swarmtest.Poll(2*time.Minute, func() error {
+			if got := p.value(); got != "VALUE=three" {
+				return fmt.Errorf("web has %q", got)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+
+	t.Run("a server that dies", func(t *testing.T) {
+		if err := syscall.Kill(p.server.Process.Pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		next := p.push("main", "ann", map[string]string{"app/stack.yaml": app("four", "")}) // nobody listens
+		p.start()
+		for _, d := range p.hub.Deliveries() {
+			if err := p.hub.Redeliver(t.Context(), d.ID); err != nil { // as GitHub's page offers: old ones are replays
+				t.Fatal(err)
+			}
+		}
+		p.reported(next, "success")
+		if got := p.value(); got != "VALUE=four" {
+			t.Errorf("web has %q", got)
+		}
+	})
+
+	if said := p.log.String(); strings.Contains(said, hookSecret) || strings.Contains(said, "PRIVATE KEY") || strings.Contains(said, "ghs_") {
+		t.Error("the log holds a secret")
+	}
+}
+
+// said waits for a comment of Skep's.
+func (p *plane) said(number int, want ...string) {
+	p.Helper()
+	err := swarmtest.Poll(2*time.Minute, func() error {
+		comments := p.hub.Comments(repository, number)
+		if !slices.ContainsFunc(comments, func(s githubtest.Said) bool {
+			return !slices.ContainsFunc(want, func(w string) bool { return !strings.Contains(s.Body, w) })
+		}) {
+			return fmt.Errorf("no comment of %s says %q: %+v", strconv.Itoa(number), want, comments)
+		}
+		return nil
+	})
+	if err != nil {
+		p.Error(err)
+	}
+}
+
+// What is wrong with the settings is said before anything starts.
+func TestUsage(t *testing.T) {
+	for name, test := range map[string]struct {
+		args []string
+		env  map[string]string
+		code int
+		want string
+	}{
+		"help":            {[]string{"--help"}, nil, exitDone, "skep-server token create --scope admin laptop"},
+		"no such command": {[]string{"dance"}, nil, exitUsage, `there is no command "dance"`},
+		"no database":     {[]string{"serve"}, nil, exitUsage, "Set SKEP_DATABASE_URL"},
+		"no key":          {[]string{"serve"}, map[string]string{"SKEP_DATABASE_URL": "postgres:///x"}, exitUsage, "openssl rand -hex 32"},
+		"a key that is none": {[]string{"serve"}, map[string]string{"SKEP_DATABASE_URL": "postgres:///x", "SKEP_DATABASE_KEY": "hunter2"}, exitFailed,
+			"64 hexadecimal digits"},
+		"no engine": {[]string{"serve"}, map[string]string{"SKEP_DATABASE_URL": "postgres:///x", "SKEP_DATABASE_KEY": strings.Repeat("0a", 32)}, exitUsage,
+			"--engine-database"},
+		"no token of it": {[]string{"serve"}, map[string]string{"SKEP_DATABASE_URL": "postgres:///x", "SKEP_DATABASE_KEY": strings.Repeat("0a", 32), "SKEP_HATCHET_ADDRESS": "e:1"}, exitUsage,
+			"SKEP_HATCHET_TOKEN_FILE"},
+		"no scope":     {[]string{"token", "create", "x"}, nil, exitUsage, "scope"},
+		"bad scope":    {[]string{"token", "create", "--scope", "all", "x"}, nil, exitUsage, "there are"},
+		"options last": {[]string{"token", "create", "x", "--scope", "read"}, nil, exitUsage, "options go before the name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, v := range []string{"SKEP_DATABASE_URL", "SKEP_DATABASE_KEY", "SKEP_DATABASE_KEY_FILE", "SKEP_HATCHET_ADDRESS", "SKEP_HATCHET_DATABASE_URL"} {
+				t.Setenv(v, test.env[v])
+			}
+			var out bytes.Buffer
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if code := run(ctx, append([]string{"skep-server"}, test.args...), nil, &out, &out); code != test.code || !strings.Contains(out.String(), test.want) {
+				t.Errorf("exit code %d, want %d and %q:\n%s", code, test.code, test.want, &out)
+			}
+			if strings.Contains(out.String(), "hunter2") {
+				t.Error("it quotes the key")
+			}
+		})
+	}
+}

@@ -1,0 +1,244 @@
+// Command skep-worker does the runs of the control plane: it takes them from
+// the workflow engine, has skep check, plan and deploy in jobs, and reports.
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"skep/secrets"
+	"skep/services/controlplane"
+	"skep/services/controlplane/child"
+	"skep/services/controlplane/engine"
+	"skep/services/controlplane/integration"
+	"skep/services/controlplane/store"
+	"skep/services/worker"
+	"skep/services/worker/process"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+const usage = `Does the runs of the control plane. skep-server starts one by itself; run more where one is not enough.
+
+Usage: skep-worker [-classes LIST] [-slots N]
+
+Its settings come from the environment. A variable that ends in _FILE names a file with the value:
+
+  SKEP_DATABASE_URL      PostgreSQL, as skep-server has it
+  SKEP_DATABASE_KEY      the key of the secrets in it
+  SKEP_HATCHET_ADDRESS   host:port of the workflow engine
+  SKEP_HATCHET_TOKEN     its token
+  SKEP_HATCHET_TLS       on for TLS, off for plain text in a network of the stack's own (default)
+  SKEP_URL               address of the control plane, for links
+  SKEP_LOOPBACK          on lets integrations speak to this machine without TLS: for a demonstration
+  DOCKER_HOST            of the Swarm; OP_CONNECT_HOST, OP_CONNECT_TOKEN_FILE for its secrets
+
+Example:
+
+  SKEP_DATABASE_URL_FILE=/run/secrets/database SKEP_DATABASE_KEY_FILE=/run/secrets/key \
+    SKEP_HATCHET_ADDRESS=hatchet-engine:7070 SKEP_HATCHET_TOKEN_FILE=/run/secrets/hatchet \
+    skep-worker -classes critical -slots 2
+
+Exit codes: 0 done, 1 failed, 2 usage.
+
+`
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("skep-worker", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprint(stderr, usage)
+		flags.PrintDefaults()
+	}
+	classes := flags.String("classes", "critical,normal,batch", "priority classes of runs to take")
+	slots := flags.Int("slots", 4, "runs at once")
+	skep := flags.String("skep", "", "path of the skep binary that jobs run (default: beside this one)")
+	isChild := flags.Bool("child", false, "take the settings from standard input, and end with it")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return 2
+	case flags.NArg() > 0 || *slots < 1:
+		flags.Usage()
+		return 2
+	}
+	log := slog.New(slog.NewJSONHandler(stderr, nil))
+	settings := settings(os.LookupEnv)
+	if *isChild {
+		var given map[string]string
+		var err error
+		if ctx, err = child.Config(ctx, stdin, &given); err != nil {
+			log.Error("stopped", "error", err)
+			return 1
+		}
+		settings = func(name string) (string, bool) { v, ok := given[name]; return v, ok }
+	}
+	if err := serve(ctx, settings, *classes, *slots, *skep, stdout, log); err != nil {
+		log.Error("stopped", "error", err)
+		return 1
+	}
+	return 0
+}
+
+func serve(ctx context.Context, get settings, classes string, slots int, skep string, ready io.Writer, log *slog.Logger) error {
+	if err := secrets.NoCoreDumps(); err != nil {
+		return fmt.Errorf("turn core dumps off: %w", err)
+	}
+	var take []controlplane.Priority
+	for c := range strings.SplitSeq(classes, ",") {
+		p, err := controlplane.ParsePriority(strings.TrimSpace(c))
+		if err != nil {
+			return err
+		}
+		take = append(take, p)
+	}
+	if skep == "" {
+		var err error
+		if skep, err = beside("skep"); err != nil {
+			return err
+		}
+	}
+	address, err := get.engine()
+	if err != nil {
+		return err
+	}
+	url, key, err := get.database()
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, url, key)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	db.Log = log
+	e, err := engine.Open(address, log)
+	if err != nil {
+		return err
+	}
+	defer e.Close(context.WithoutCancel(ctx))
+	environment, files, err := get.swarm()
+	if err != nil {
+		return err
+	}
+	link, _ := get("SKEP_URL")
+	loopback, _ := get("SKEP_LOOPBACK")
+	w := &worker.Worker{
+		Store: db, Starter: engine.Starter{Runs: db, Engine: e}, Forges: newForges(db, integration.Options{Log: log, Loopback: loopback == "on"}), Launcher: process.Launcher{Skep: skep},
+		Environment: environment, Secrets: files, URL: link, Log: log,
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(ready, "{}")
+	return e.Work(ctx, host+"-"+strconv.Itoa(os.Getpid()), take, slots, 5*time.Minute, w.Handle)
+}
+
+// beside finds a binary in this one's folder, or on the PATH.
+func beside(name string) (string, error) {
+	if own, err := os.Executable(); err == nil {
+		if path := filepath.Join(filepath.Dir(own), name); executable(path) {
+			return path, nil
+		}
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("the %s binary is neither beside this one nor on the PATH: say where with -%[1]s", name)
+	}
+	return filepath.Abs(path)
+}
+
+func executable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+// settings are looked up by name.
+type settings func(name string) (string, bool)
+
+// secret is a setting, or what the file holds that name_FILE names.
+func (get settings) secret(name string) (string, error) {
+	if v, ok := get(name); ok && v != "" {
+		return v, nil
+	}
+	file, ok := get(name + "_FILE")
+	if !ok || file == "" {
+		return "", fmt.Errorf("%s is not set, nor is %[1]s_FILE", name)
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("read %s_FILE: %w", name, err)
+	}
+	return strings.TrimSpace(string(content)), nil
+}
+
+func (get settings) database() (url string, keys store.Keys, err error) {
+	url, err = get.secret("SKEP_DATABASE_URL")
+	key, e := get.secret("SKEP_DATABASE_KEY")
+	if err := errors.Join(err, e); err != nil {
+		return "", store.Keys{}, err
+	}
+	keys, err = store.ParseKeys([]byte(key))
+	return url, keys, err
+}
+
+func (get settings) engine() (engine.Address, error) {
+	address, _ := get("SKEP_HATCHET_ADDRESS")
+	host, port, err := net.SplitHostPort(address)
+	number, e := strconv.ParseUint(port, 10, 16)
+	if err != nil || e != nil || host == "" {
+		return engine.Address{}, fmt.Errorf("SKEP_HATCHET_ADDRESS is %q, not host:port", address)
+	}
+	token, err := get.secret("SKEP_HATCHET_TOKEN")
+	if err != nil {
+		return engine.Address{}, err
+	}
+	a := engine.Address{Host: host, Port: int(number), Token: token}
+	switch v, _ := get("SKEP_HATCHET_TLS"); v {
+	case "", "off":
+	case "on":
+		a.TLS = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	default:
+		return engine.Address{}, fmt.Errorf("SKEP_HATCHET_TLS is %q, neither on nor off", v)
+	}
+	return a, nil
+}
+
+// swarm is what jobs get that may reach the Swarm, and its secrets.
+func (get settings) swarm() (environment map[string]string, files map[string]secrets.Value, err error) {
+	environment = map[string]string{}
+	for _, name := range []string{"DOCKER_HOST", "DOCKER_TLS_VERIFY", "OP_CONNECT_HOST"} {
+		if v, ok := get(name); ok && v != "" {
+			environment[name] = v
+		}
+	}
+	if environment["OP_CONNECT_HOST"] == "" {
+		return environment, nil, nil
+	}
+	token, err := get.secret("OP_CONNECT_TOKEN")
+	if err != nil {
+		return nil, nil, err
+	}
+	environment["OP_CONNECT_TOKEN_FILE"] = "/run/secrets/op-connect-token"
+	return environment, map[string]secrets.Value{"op-connect-token": secrets.NewValue([]byte(token))}, nil
+}

@@ -1,0 +1,35 @@
+package controlplane
+
+import "time"
+
+// Project binds a cluster to the repository that describes it.
+type Project struct {
+	ID          int64
+	Name        Name
+	Integration Name
+	Provider    Provider
+	Repository  Repository
+	Branch      Branch // what the cluster follows; empty: the default branch
+	Folder      string // of cluster.yaml in the repository
+	Cluster     Name   // one deploy at a time for each cluster and branch
+	Deploy      DeployPolicy
+	Previews    Previews
+	Created     time.Time
+}
+
+// DeployPolicy says what a push to the branch may do.
+type DeployPolicy string
+
+const (
+	DeployNever  DeployPolicy = "never"  // check and plan
+	DeployManual DeployPolicy = "manual" // when somebody with write access says so
+	DeployAlways DeployPolicy = "always"
+)
+
+// Previews says whether pull requests get environments of their own.
+type Previews struct {
+	Enabled  bool
+	Label    string        // on the pull request, asks for one; empty: commands alone do
+	Lifetime time.Duration // since the last push or command
+	Limit    int           // at once
+}

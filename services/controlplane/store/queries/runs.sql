@@ -1,0 +1,112 @@
+-- name: StartRun :one
+WITH fresh AS (
+    INSERT INTO run (id, key, kind, project, task, queue, priority, input)
+    VALUES (@id, @key, @kind, @project, @task, @queue, @priority, @input)
+    ON CONFLICT (key) DO NOTHING
+    RETURNING id
+)
+SELECT fresh.id, true AS created FROM fresh
+UNION ALL
+SELECT r.id, false FROM run r WHERE r.key = @key AND NOT EXISTS (SELECT FROM fresh)
+LIMIT 1;
+
+-- name: RunByKey :one
+SELECT * FROM run WHERE key = @key;
+
+-- name: Run :one
+SELECT * FROM run WHERE id = @id;
+
+-- name: BeginRun :execrows
+UPDATE run SET state = 'running', started = coalesce(started, now())
+WHERE id = @id AND state IN ('queued', 'running');
+
+-- name: FinishRun :execrows
+UPDATE run SET state = @state, output = @output, error = @error, ended = now()
+WHERE id = @id AND state IN ('queued', 'running');
+
+-- name: CancelRun :execrows
+UPDATE run SET state = 'cancelled', error = @error, ended = now()
+WHERE id = @id AND state IN ('queued', 'running');
+
+-- name: SupersedeRuns :many
+WITH older AS (
+    SELECT o.id FROM run o
+    WHERE o.queue = @queue AND o.state IN ('queued', 'running')
+        AND o.seq < (SELECT newest.seq FROM run newest WHERE newest.id = @than)
+    ORDER BY o.seq
+    FOR UPDATE
+)
+UPDATE run r SET state = 'superseded', error = @error, ended = now()
+FROM older
+WHERE r.id = older.id AND r.state IN ('queued', 'running')
+RETURNING r.id;
+
+-- name: ListRuns :many
+-- Without input and output.
+SELECT seq, id, key, kind, project, task, queue, priority, state, error, created, started, ended
+FROM run
+WHERE (@before::bigint = 0 OR seq < @before) AND (@project::text = '' OR project = @project)
+    AND (@task::text = '' OR task = @task) AND (@state::text = '' OR state = @state)
+ORDER BY seq DESC
+LIMIT @max_rows;
+
+-- name: PruneRuns :execrows
+DELETE FROM run
+WHERE id IN (SELECT o.id FROM run o WHERE o.ended < @before LIMIT @max_rows);
+
+-- name: TakeEffect :one
+-- The step is taken by whoever comes first, and again once a holder's lease has run out without a result.
+INSERT INTO effect (run_id, step, holder, until)
+VALUES (@run_id, @step, @holder, clock_timestamp() + make_interval(secs => @lease_seconds::float8))
+ON CONFLICT (run_id, step) DO UPDATE
+SET holder = excluded.holder, until = excluded.until
+WHERE effect.result IS NULL AND effect.until < clock_timestamp()
+RETURNING holder;
+
+-- name: Effect :one
+SELECT result FROM effect WHERE run_id = @run_id AND step = @step;
+
+-- name: ExtendEffect :execrows
+UPDATE effect SET until = clock_timestamp() + make_interval(secs => @lease_seconds::float8)
+WHERE run_id = @run_id AND step = @step AND holder = @holder AND result IS NULL;
+
+-- name: RecordEffect :execrows
+UPDATE effect SET result = @result
+WHERE run_id = @run_id AND step = @step AND holder = @holder AND result IS NULL;
+
+-- name: DropEffect :exec
+DELETE FROM effect
+WHERE run_id = @run_id AND step = @step AND holder = @holder AND result IS NULL;
+
+-- name: AppendLog :exec
+INSERT INTO run_log (run_id, n, at, stream, line)
+SELECT @run_id::uuid, l.n, l.at, l.stream, l.line
+FROM (
+    SELECT unnest(@ns::integer[]) AS n, unnest(@ats::timestamptz[]) AS at, unnest(@streams::text[]) AS stream,
+        unnest(@lines::text[]) AS line
+) l
+ON CONFLICT (run_id, n) DO NOTHING;
+
+-- name: ReadLog :many
+SELECT n, at, stream, line FROM run_log
+WHERE run_id = @run_id AND n > @after
+ORDER BY n
+LIMIT @max_rows;
+
+-- name: LockRun :one
+SELECT id FROM run WHERE id = @id FOR UPDATE;
+
+-- name: PutArtefact :execrows
+-- Nothing is added to a run that holds too much; replacing counts what it replaces too.
+INSERT INTO artefact (run_id, name, media, size, sha256, content)
+SELECT @run_id::uuid, @name::text, @media::text, octet_length(@content::bytea), @sha256::bytea, @content
+WHERE (SELECT coalesce(sum(a.size), 0) FROM artefact a WHERE a.run_id = @run_id::uuid AND a.name <> @name)
+    + octet_length(@content) <= @max_bytes::bigint
+ON CONFLICT (run_id, name) DO UPDATE
+SET media = excluded.media, size = excluded.size, sha256 = excluded.sha256, content = excluded.content, created = now();
+
+-- name: Artefact :one
+SELECT name, media, size, sha256, content, created FROM artefact WHERE run_id = @run_id AND name = @name;
+
+-- name: ListArtefacts :many
+SELECT name, media, size, sha256, created FROM artefact WHERE run_id = @run_id ORDER BY name LIMIT @max_rows;

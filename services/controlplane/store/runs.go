@@ -1,0 +1,193 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"skep/services/controlplane"
+	"skep/services/controlplane/store/internal/db"
+)
+
+// Start stores a run that waits for a worker, under an id of its own unless it
+// has one. The same key never makes a second run: what is returned then is the
+// id of the first, and not created.
+//
+// Each change of a run's state is an event too, in the same transaction:
+// run.queued, run.started or run.ended, of the topics run/<id> and
+// project/<name> or task/<name>.
+func (s *Store) Start(ctx context.Context, r controlplane.Run) (id controlplane.RunID, created bool, err error) {
+	action := fmt.Sprintf("start a run for %q", r.Key)
+	if r.ID == "" {
+		fresh, err := uuid.NewV7()
+		if err != nil {
+			return "", false, fmt.Errorf("%s: %w", action, err)
+		}
+		r.ID = controlplane.RunID(fresh.String())
+	}
+	if r.Priority == "" {
+		r.Priority = controlplane.Normal
+	}
+	_, err = controlplane.ParseRunID(string(r.ID))
+	err = errors.Join(err, check(text{"the key", r.Key, 400}, text{"the queue", r.Queue, 400}, text{"the kind", string(r.Kind), 32},
+		text{"the project", string(r.Project), 63}, text{"the task", string(r.Task), 63}))
+	input, problem := document("the input", r.Input)
+	if err := errors.Join(err, problem); err != nil {
+		return "", false, fmt.Errorf("%s: %w", action, err)
+	}
+	var row db.StartRunRow
+	err = s.do(ctx, action, func(q *db.Queries) (err error) {
+		row, err = q.StartRun(ctx, db.StartRunParams{
+			ID: string(r.ID), Key: r.Key, Kind: string(r.Kind), Project: string(r.Project), Task: string(r.Task), Queue: r.Queue,
+			Priority: string(r.Priority), Input: input,
+		})
+		if errors.Is(err, pgx.ErrNoRows) {
+			// The first one was committed after this statement had begun.
+			var first db.Run
+			first, err = q.RunByKey(ctx, r.Key)
+			row.ID = first.ID
+		}
+		return err
+	})
+	if row.Created {
+		s.published.strike()
+	}
+	return controlplane.RunID(row.ID), row.Created, err
+}
+
+// Begin marks a run as running. ErrBusy while another of its queue is,
+// ErrOver if it has ended or was cancelled. Beginning again, after the worker
+// has died, changes nothing.
+func (s *Store) Begin(ctx context.Context, id controlplane.RunID) error {
+	err := s.transition(ctx, "begin", id, "", func(q *db.Queries) (int64, error) { return q.BeginRun(ctx, string(id)) })
+	if errors.Is(err, controlplane.ErrConflict) { // the index run_queue
+		return fmt.Errorf("begin run %s: another one of its queue runs: %w", id, controlplane.ErrBusy)
+	}
+	return err
+}
+
+// Finish ends a run: succeeded or failed. Saying so again changes nothing;
+// ErrOver if it has ended in another way meanwhile.
+func (s *Store) Finish(ctx context.Context, id controlplane.RunID, state controlplane.RunState, output []byte, problem string) error {
+	if !state.Over() {
+		return fmt.Errorf("finish run %s: %w: %q is no end", id, controlplane.ErrInvalid, state)
+	}
+	result, err := document("the output", output)
+	if err != nil {
+		return fmt.Errorf("finish run %s: %w", id, err)
+	}
+	return s.transition(ctx, "finish", id, state, func(q *db.Queries) (int64, error) {
+		return q.FinishRun(ctx, db.FinishRunParams{State: string(state), Output: result, Error: clean(problem, maxError), ID: string(id)})
+	})
+}
+
+// Cancel ends a run that waits or works; ErrOver if it has ended otherwise.
+func (s *Store) Cancel(ctx context.Context, id controlplane.RunID, reason string) error {
+	return s.transition(ctx, "cancel", id, controlplane.RunCancelled, func(q *db.Queries) (int64, error) {
+		return q.CancelRun(ctx, clean(reason, maxError), string(id))
+	})
+}
+
+// transition explains why no row was changed: the run is not there, or over.
+func (s *Store) transition(ctx context.Context, verb string, id controlplane.RunID, to controlplane.RunState, change func(*db.Queries) (int64, error)) error {
+	action := fmt.Sprintf("%s run %s", verb, id)
+	if _, err := controlplane.ParseRunID(string(id)); err != nil {
+		return fmt.Errorf("%s: %w", action, err)
+	}
+	defer s.published.strike()
+	return s.do(ctx, action, func(q *db.Queries) error {
+		n, err := change(q)
+		if err != nil || n > 0 {
+			return err
+		}
+		now, err := q.Run(ctx, string(id))
+		if err == nil && now.State != string(to) {
+			err = fmt.Errorf("%w: it is %s", controlplane.ErrOver, now.State)
+		}
+		return err
+	})
+}
+
+// Supersede ends every run of a queue that was started before another: the
+// newest wins. The caller stops those that are returned, as they may work.
+func (s *Store) Supersede(ctx context.Context, queue string, than controlplane.RunID) ([]controlplane.RunID, error) {
+	action := fmt.Sprintf("supersede the runs before %s", than)
+	if _, err := controlplane.ParseRunID(string(than)); err != nil {
+		return nil, fmt.Errorf("%s: %w", action, err)
+	}
+	if queue == "" { // runs of no queue do not wait for one another
+		return nil, nil
+	}
+	defer s.published.strike()
+	var ids []controlplane.RunID
+	err := s.do(ctx, action, func(q *db.Queries) error {
+		rows, err := q.SupersedeRuns(ctx, "run "+string(than)+" took its place", queue, string(than))
+		ids = convert(rows, func(id string) controlplane.RunID { return controlplane.RunID(id) })
+		return err
+	})
+	return ids, err
+}
+
+// Run is one of them.
+func (s *Store) Run(ctx context.Context, id controlplane.RunID) (controlplane.Run, error) {
+	action := fmt.Sprintf("look up run %s", id)
+	if _, err := controlplane.ParseRunID(string(id)); err != nil {
+		return controlplane.Run{}, fmt.Errorf("%s: %w", action, err)
+	}
+	var row db.Run
+	err := s.do(ctx, action, func(q *db.Queries) (err error) {
+		row, err = q.Run(ctx, string(id))
+		return err
+	})
+	if err != nil {
+		return controlplane.Run{}, err
+	}
+	return run(row), nil
+}
+
+func run(r db.Run) controlplane.Run {
+	return controlplane.Run{
+		ID: controlplane.RunID(r.ID), Key: r.Key, Kind: controlplane.RunKind(r.Kind), Project: controlplane.Name(r.Project),
+		Task: controlplane.Name(r.Task), Queue: r.Queue, Priority: controlplane.Priority(r.Priority),
+		State: controlplane.RunState(r.State), Input: r.Input, Output: r.Output, Error: r.Error,
+		Created: r.Created, Started: moment(r.Started), Ended: moment(r.Ended),
+	}
+}
+
+// RunFilter narrows a list; what is empty does not.
+type RunFilter struct {
+	Project controlplane.Name
+	Task    controlplane.Name
+	State   controlplane.RunState
+}
+
+// ListRuns returns a page without inputs and outputs, and where the next one
+// begins: 0 after the last.
+func (s *Store) ListRuns(ctx context.Context, filter RunFilter, page Page) (runs []controlplane.Run, next int64, err error) {
+	err = s.do(ctx, "list runs", func(q *db.Queries) error {
+		rows, err := q.ListRuns(ctx, db.ListRunsParams{
+			Before: page.Before, Project: string(filter.Project), Task: string(filter.Task), State: string(filter.State), MaxRows: page.rows(),
+		})
+		runs = convert(rows, func(r db.ListRunsRow) controlplane.Run {
+			return run(db.Run{
+				ID: r.ID, Key: r.Key, Kind: r.Kind, Project: r.Project, Task: r.Task, Queue: r.Queue, Priority: r.Priority,
+				State: r.State, Error: r.Error, Created: r.Created, Started: r.Started, Ended: r.Ended,
+			})
+		})
+		if n := len(rows); n > 0 {
+			next = page.next(n, rows[n-1].Seq)
+		}
+		return err
+	})
+	return runs, next, err
+}
+
+// PruneRuns removes runs that ended before a time, with their logs, effects and
+// artefacts.
+func (s *Store) PruneRuns(ctx context.Context, before time.Time) (int64, error) {
+	return s.prune(ctx, "prune runs", func(q *db.Queries) (int64, error) { return q.PruneRuns(ctx, &before, pruneBatch) })
+}

@@ -1,0 +1,62 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"skep/services/controlplane"
+)
+
+// lines collects what jobs write, and keeps it in the store in lots.
+type lines struct {
+	store Store
+	run   controlplane.RunID
+
+	mu      sync.Mutex
+	n       int
+	waiting []controlplane.LogLine
+	final   string // the last line of standard error
+}
+
+// What a run may say. The rest is counted.
+const (
+	maxLines = 10_000
+	maxLine  = 4 << 10
+)
+
+func (l *lines) add(stream, line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.n++
+	if stream == "stderr" && line != "" {
+		l.final = oneLine(line)
+	}
+	switch {
+	case l.n == maxLines:
+		line = "... the rest is left out"
+	case l.n > maxLines:
+		return
+	}
+	if len(line) > maxLine {
+		line = line[:maxLine]
+	}
+	l.waiting = append(l.waiting, controlplane.LogLine{N: l.n, At: time.Now(), Stream: stream, Text: line})
+}
+
+func (l *lines) last() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.final
+}
+
+func (l *lines) flush(ctx context.Context) error {
+	l.mu.Lock()
+	waiting := l.waiting
+	l.waiting = nil
+	l.mu.Unlock()
+	if len(waiting) == 0 {
+		return nil
+	}
+	return l.store.AppendLog(ctx, l.run, waiting)
+}

@@ -1,0 +1,221 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"skep/secrets"
+	"skep/services/controlplane"
+)
+
+// attempt is one try at a run of a project.
+type attempt struct {
+	w       *Worker
+	run     controlplane.Run
+	input   controlplane.Input
+	project controlplane.Project
+	forge   controlplane.Forge
+	dir     string // of the job's tree
+	result  Result
+	lines   *lines
+}
+
+// doProject checks, plans and deploys, as far as the run's kind goes.
+func (w *Worker) doProject(ctx context.Context, run controlplane.Run) (result Result, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("the run took longer than %v", deadline))
+	defer cancel()
+	a, err := w.attempt(ctx, run)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := a.report(ctx, controlplane.Report{State: controlplane.ReportPending, Title: "under way"}); err != nil {
+		return Result{}, err
+	}
+	err = a.steps(ctx, run.Kind)
+	return a.result, errors.Join(a.tell(ctx, run.Kind, err), err)
+}
+
+// attempt reads what a run is about.
+func (w *Worker) attempt(ctx context.Context, run controlplane.Run) (*attempt, error) {
+	a := &attempt{w: w, run: run, lines: &lines{store: w.Store, run: run.ID}}
+	if err := json.Unmarshal(run.Input, &a.input); err != nil {
+		return nil, &failure{err: fmt.Errorf("read the run's input: %w", err)}
+	}
+	var err error
+	if a.project, err = w.Store.Project(ctx, run.Project); errors.Is(err, controlplane.ErrNotFound) {
+		return nil, &failure{err: fmt.Errorf("project %s is gone", run.Project)}
+	} else if err != nil {
+		return nil, err
+	}
+	if a.forge, err = w.Forges.Forge(ctx, a.project.Provider, a.project.Integration); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// steps does what the kind asks for, and stops where something is wrong.
+func (a *attempt) steps(ctx context.Context, kind controlplane.RunKind) (err error) {
+	if a.dir, err = os.MkdirTemp("", "skep-run-"); err != nil {
+		return fmt.Errorf("%w: %w", errLaunch, err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(a.dir)) }()
+	if err := checkout(ctx, a.forge, a.project.Repository, a.input.Change.Commit, a.dir); errors.Is(err, errTree) {
+		return a.fail(err)
+	} else if err != nil {
+		return err
+	}
+	if info, err := os.Stat(filepath.Join(a.dir, filepath.FromSlash(a.project.Folder), "cluster.yaml")); err != nil || !info.Mode().IsRegular() {
+		return a.fail(fmt.Errorf("there is no cluster.yaml in %q of the repository: set the project's folder", a.project.Folder))
+	}
+	if err := a.check(ctx); err != nil || kind == controlplane.RunCheck {
+		return err
+	}
+	if err := a.plan(ctx); err != nil || kind != controlplane.RunDeploy {
+		return err
+	}
+	return a.deploy(ctx)
+}
+
+func (a *attempt) fail(err error) error { return &failure{result: a.result, err: err} }
+
+// Problem is one that skep check found. Its file is relative to the repository.
+type Problem struct {
+	File     string `json:"file"`
+	Line     int    `json:"line"`
+	Column   int    `json:"column"`
+	Rule     string `json:"rule"`
+	Severity string `json:"severity"`
+	Message  string `json:"message"`
+	Remedy   string `json:"remedy"`
+}
+
+// Exit codes of skep.
+const (
+	exitDone    = 0
+	exitChecks  = 3
+	exitPending = 4
+)
+
+func (a *attempt) check(ctx context.Context) error {
+	exit, err := a.skep(ctx, "check", false, "check", "--json")
+	if err != nil {
+		return err
+	}
+	var said struct {
+		Errors   int       `json:"errors"`
+		Warnings int       `json:"warnings"`
+		Problems []Problem `json:"problems"`
+	}
+	if exit.Code != exitDone && exit.Code != exitChecks || json.Unmarshal(exit.Stdout, &said) != nil {
+		return a.broken("skep check", exit)
+	}
+	a.result.Problems = said.Problems
+	a.result.Summary = fmt.Sprintf("%s, %s", count(said.Errors, "error"), count(said.Warnings, "warning"))
+	if exit.Code == exitChecks {
+		return a.fail(errors.New("skep check found " + a.result.Summary))
+	}
+	return nil
+}
+
+func (a *attempt) plan(ctx context.Context) error {
+	exit, err := a.skep(ctx, "plan", true, append([]string{"plan", "--markdown", "--detailed-exitcode"}, a.stacks()...)...)
+	if err != nil {
+		return err
+	}
+	if exit.Code != exitDone && exit.Code != exitPending {
+		return a.broken("skep plan", exit)
+	}
+	a.result.Plan, a.result.Summary = string(exit.Stdout), "nothing to change"
+	if exit.Code == exitPending {
+		a.result.Changes, a.result.Summary = 1, "changes are planned"
+	}
+	return nil
+}
+
+func (a *attempt) deploy(ctx context.Context) error {
+	if a.input.Change.PullRequest != nil && a.input.Change.PullRequest.Fork {
+		return a.fail(errors.New("a fork deploys nothing"))
+	}
+	if _, ok := a.w.Environment["OP_CONNECT_HOST"]; ok {
+		exit, err := a.skep(ctx, "secrets", true, "secrets", "sync")
+		if err != nil {
+			return err
+		}
+		if exit.Code != exitDone {
+			return a.broken("skep secrets sync", exit)
+		}
+	}
+	exit, err := a.skep(ctx, "deploy", true, append([]string{"deploy"}, a.stacks()...)...)
+	if err != nil {
+		return err
+	}
+	if exit.Code != exitDone {
+		return a.broken("skep deploy", exit)
+	}
+	a.result.Deployed, a.result.Summary = true, "deployed"
+	return nil
+}
+
+// broken is the failure of a command, with the last that it said.
+func (a *attempt) broken(command string, exit Exit) error {
+	why := exit.Killed
+	if why == "" {
+		why = fmt.Sprintf("exit code %d", exit.Code)
+	}
+	if last := a.lines.last(); last != "" {
+		why += ": " + last
+	}
+	return a.fail(fmt.Errorf("%s: %s", command, why))
+}
+
+func (a *attempt) stacks() []string {
+	if a.input.Command == nil {
+		return nil
+	}
+	var out []string
+	for _, s := range a.input.Command.Stacks {
+		out = append(out, string(s))
+	}
+	return out
+}
+
+// skep runs the command in a job. It reaches the Swarm only if it has to, and
+// the store of secrets only to deploy.
+func (a *attempt) skep(ctx context.Context, step string, swarm bool, args ...string) (Exit, error) {
+	folder := path.Clean("./" + a.project.Folder) // from /work
+	j := Job{
+		Run: a.run.ID, Step: step, Tree: a.dir, Swarm: swarm, Deadline: deadline,
+		Command: append([]string{"skep", "-C", folder}, args...),
+		Env:     map[string]string{}, Secrets: map[string]secrets.Value{}, Output: a.lines.add,
+	}
+	if swarm {
+		for name, value := range a.w.Environment {
+			if strings.HasPrefix(name, "DOCKER_") || slices.Contains([]string{"secrets", "deploy"}, step) {
+				j.Env[name] = value
+			}
+		}
+	}
+	if slices.Contains([]string{"secrets", "deploy"}, step) {
+		j.Secrets = a.w.Secrets
+	}
+	exit, err := a.w.Launcher.Launch(ctx, j)
+	err = errors.Join(err, a.lines.flush(ctx))
+	if err != nil {
+		return Exit{}, fmt.Errorf("%w: skep %s: %w", errLaunch, step, err)
+	}
+	return exit, nil
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

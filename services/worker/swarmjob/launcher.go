@@ -1,0 +1,193 @@
+// Package swarmjob launches jobs on a Swarm: each is a service that runs once,
+// on a network of its own, with a secret for each credential, and all of it is
+// removed afterwards, by the launcher or, if that died, by a sweeper.
+package swarmjob
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/moby/moby/client"
+
+	"skep/services/controlplane"
+	"skep/services/worker"
+	"skep/services/worker/tree"
+)
+
+// API is what is called of the Docker API of a manager.
+type API interface {
+	NetworkCreate(context.Context, string, client.NetworkCreateOptions) (client.NetworkCreateResult, error)
+	NetworkList(context.Context, client.NetworkListOptions) (client.NetworkListResult, error)
+	NetworkRemove(context.Context, string, client.NetworkRemoveOptions) (client.NetworkRemoveResult, error)
+	ConfigCreate(context.Context, client.ConfigCreateOptions) (client.ConfigCreateResult, error)
+	ConfigList(context.Context, client.ConfigListOptions) (client.ConfigListResult, error)
+	ConfigRemove(context.Context, string, client.ConfigRemoveOptions) (client.ConfigRemoveResult, error)
+	SecretCreate(context.Context, client.SecretCreateOptions) (client.SecretCreateResult, error)
+	SecretList(context.Context, client.SecretListOptions) (client.SecretListResult, error)
+	SecretRemove(context.Context, string, client.SecretRemoveOptions) (client.SecretRemoveResult, error)
+	ServiceCreate(context.Context, client.ServiceCreateOptions) (client.ServiceCreateResult, error)
+	ServiceList(context.Context, client.ServiceListOptions) (client.ServiceListResult, error)
+	ServiceRemove(context.Context, string, client.ServiceRemoveOptions) (client.ServiceRemoveResult, error)
+	ServiceLogs(context.Context, string, client.ServiceLogsOptions) (client.ServiceLogsResult, error)
+	TaskList(context.Context, client.TaskListOptions) (client.TaskListResult, error)
+}
+
+var _ API = (*client.Client)(nil)
+
+// Launcher runs jobs on a Swarm.
+type Launcher struct {
+	API API
+	// Image is the one of jobs that name none: the worker's own. It has /skep
+	// and /skep-job.
+	Image string
+	// Networks are those of jobs that reach the Swarm, with the docker proxy and
+	// the secrets' server on them; TaskNetworks those of jobs with an image of
+	// their own. Without any a job gets a network that nothing else is on.
+	Networks     []string
+	TaskNetworks []string
+	// Constraints are on the nodes that take jobs, as in node.labels.jobs==yes.
+	Constraints []string
+	Log         *slog.Logger
+
+	place time.Duration // 0: placeTime
+}
+
+var _ worker.Launcher = Launcher{}
+
+const (
+	// defaultDeadline is that of a job which has none.
+	defaultDeadline = time.Hour
+	// placeTime is how long a job waits for a node that takes it.
+	placeTime = time.Minute
+	// removeTime is what the removal may take: a container has stopGrace to end.
+	removeTime = time.Minute
+)
+
+var errDeadline = errors.New("the job's deadline is over")
+
+// Launch runs a job. What is left of one of the same run and step, whose
+// launcher is gone or has lost the step, is ended first.
+func (l Launcher) Launch(ctx context.Context, j worker.Job) (worker.Exit, error) {
+	if j.Deadline <= 0 {
+		j.Deadline = defaultDeadline
+	}
+	launch := rand.Text()
+	p, err := newPlan(l, j, launch)
+	if err != nil {
+		return worker.Exit{}, err
+	}
+	if err := l.remove(ctx, labelRun+"="+string(j.Run), labelStep+"="+j.Step); err != nil {
+		return worker.Exit{}, fmt.Errorf("remove what is left of an earlier job: %w", err)
+	}
+	// What is created is found by its label: the answer to a call may get lost.
+	defer func() {
+		rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTime)
+		defer cancel()
+		if err := l.remove(rest, labelLaunch+"="+launch); err != nil {
+			l.Log.WarnContext(ctx, "a job is not removed yet; the sweeper goes on", "run", j.Run, "job", p.name, "error", err)
+		}
+	}()
+	ctx, cancel := context.WithTimeoutCause(ctx, j.Deadline, errDeadline)
+	defer cancel()
+	service, err := l.create(ctx, p)
+	if err != nil {
+		return worker.Exit{}, err
+	}
+	return l.watch(ctx, p, service)
+}
+
+// create makes all that a job has, the service last.
+func (l Launcher) create(ctx context.Context, p plan) (service string, err error) {
+	if p.network != nil {
+		if _, err := l.API.NetworkCreate(ctx, p.name, *p.network); err != nil {
+			return "", fmt.Errorf("create the job's network: %w", err)
+		}
+	}
+	for i := range p.configs {
+		made, err := l.API.ConfigCreate(ctx, client.ConfigCreateOptions{Spec: p.configs[i]})
+		if err != nil {
+			return "", fmt.Errorf("create a config with the job's tree: %w", err)
+		}
+		p.container().Configs[i].ConfigID = made.ID
+	}
+	for i := range p.secrets {
+		made, err := l.API.SecretCreate(ctx, client.SecretCreateOptions{Spec: p.secrets[i]})
+		if err != nil {
+			return "", fmt.Errorf("create a secret of the job: %w", err)
+		}
+		p.container().Secrets[i].SecretID = made.ID
+	}
+	made, err := l.API.ServiceCreate(ctx, client.ServiceCreateOptions{Spec: p.service})
+	if err != nil {
+		return "", fmt.Errorf("create the job's service: %w", err)
+	}
+	return made.ID, nil
+}
+
+const (
+	// A config holds less than 1,024,000 bytes, and all of a task's go to its node
+	// in one message.
+	chunkBytes = 999_000
+	maxChunks  = 32
+)
+
+// chunks packs a tree.
+func chunks(dir string) ([][]byte, error) {
+	var archive bytes.Buffer
+	if err := tree.Pack(dir, &archive); err != nil {
+		return nil, fmt.Errorf("pack the job's tree: %w", err)
+	}
+	if n := archive.Len(); n > maxChunks*chunkBytes {
+		return nil, fmt.Errorf("%w: the tree has %.1f MB when it is compressed, and a Swarm takes %.1f MB of it: "+
+			"keep what is no stack file out of the repository, or in another folder than the project's",
+			worker.ErrRefused, float64(n)/1e6, float64(maxChunks*chunkBytes)/1e6)
+	}
+	return slices.Collect(slices.Chunk(archive.Bytes(), chunkBytes)), nil
+}
+
+// Labels of all that belongs to a job.
+const (
+	labelJob     = "skep.job" // the step
+	labelRun     = "skep.job.run"
+	labelStep    = labelJob
+	labelLaunch  = "skep.job.launch"
+	labelExpires = "skep.job.expires" // RFC 3339
+)
+
+// slack is what removal and a clock that is wrong may add to a deadline.
+const slack = 15 * time.Minute
+
+func labels(j worker.Job, launch string) map[string]string {
+	return map[string]string{
+		labelJob: j.Step, labelRun: string(j.Run), labelLaunch: launch,
+		labelExpires: time.Now().Add(j.Deadline + slack).UTC().Format(time.RFC3339),
+	}
+}
+
+// hidden are the values of a job's secrets.
+func hidden(j worker.Job) ([][]byte, error) {
+	var all [][]byte
+	for _, name := range slices.Sorted(maps.Keys(j.Secrets)) {
+		content, err := j.Secrets[name].Bytes()
+		if err == nil && len(content) == 0 {
+			err = errors.New("it is empty, which a Swarm secret cannot be")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("hand over secret %s: %w", name, err)
+		}
+		all = append(all, content)
+	}
+	return all, nil
+}
+
+// Runs says what became of a run.
+type Runs interface {
+	Run(ctx context.Context, id controlplane.RunID) (controlplane.Run, error)
+}

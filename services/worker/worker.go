@@ -1,0 +1,143 @@
+// Package worker does the steps of a run: it takes the tree of a commit, has
+// skep check, plan and deploy it in a job that dies afterwards, and tells the
+// provider what came of it. Every step may be done twice, for the engine
+// delivers at least once: what it did is in the store, by run and step.
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"skep/secrets"
+	"skep/services/controlplane"
+)
+
+// Store is what the worker keeps and reads.
+type Store interface {
+	Run(ctx context.Context, id controlplane.RunID) (controlplane.Run, error)
+	Begin(ctx context.Context, id controlplane.RunID) error
+	Finish(ctx context.Context, id controlplane.RunID, state controlplane.RunState, output []byte, problem string) error
+	// Once does a step, or returns what it gave when it was done before.
+	Once(ctx context.Context, run controlplane.RunID, step string, f func(context.Context) ([]byte, error)) ([]byte, error)
+	Project(ctx context.Context, name controlplane.Name) (controlplane.Project, error)
+	AppendLog(ctx context.Context, id controlplane.RunID, lines []controlplane.LogLine) error
+}
+
+// Forges opens the provider of a project.
+type Forges interface {
+	Forge(ctx context.Context, p controlplane.Provider, integration controlplane.Name) (controlplane.Forge, error)
+}
+
+// Starter queues a run; the same key twice is one run.
+type Starter interface {
+	Start(ctx context.Context, run controlplane.Run) error
+}
+
+// Worker does runs.
+type Worker struct {
+	Store    Store
+	Forges   Forges
+	Starter  Starter // of what commands ask for
+	Launcher Launcher
+	// Environment is for jobs that may reach the Swarm: DOCKER_ variables for
+	// all of them, the others for those that deploy, as are Secrets.
+	Environment map[string]string
+	Secrets     map[string]secrets.Value // files in /run/secrets
+	URL         string                   // of the control plane, for links in reports; may be empty
+	Log         *slog.Logger
+}
+
+// Result is what a run leaves in Run.Output.
+type Result struct {
+	Summary  string    `json:"summary"`
+	Changes  int       `json:"changes,omitempty"`
+	Problems []Problem `json:"problems,omitempty"`
+	Plan     string    `json:"plan,omitempty"` // Markdown
+	Deployed bool      `json:"deployed,omitempty"`
+	Replaced []string  `json:"replaced,omitempty"` // runs that this one took the place of
+}
+
+// failure is a run that failed on its own account: another try gives the same.
+type failure struct {
+	result Result
+	err    error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// Handle does a run from its start to its end, or goes on where it was left. An
+// error asks for another try; there is none after the last.
+func (w *Worker) Handle(ctx context.Context, id controlplane.RunID, last bool) error {
+	run, err := w.Store.Run(ctx, id)
+	if errors.Is(err, controlplane.ErrNotFound) {
+		w.Log.WarnContext(ctx, "a run is gone", "run", id)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if run.State == controlplane.RunSuperseded {
+		return w.sayso(ctx, run)
+	}
+	// ErrBusy is another run of the queue: the engine comes again.
+	if err := w.Store.Begin(ctx, id); errors.Is(err, controlplane.ErrOver) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	log := w.Log.With("run", id, "kind", run.Kind)
+	log.InfoContext(ctx, "run begins")
+	result, err := w.do(ctx, run)
+	var failed *failure
+	var later *controlplane.RetryError
+	state, problem := controlplane.RunSucceeded, ""
+	switch {
+	case errors.As(err, &failed):
+		state, result, problem = controlplane.RunFailed, failed.result, failed.Error()
+	case ctx.Err() != nil:
+		return context.Cause(ctx) // the engine gives it to somebody else
+	case err != nil && !last && (temporary(err) || errors.As(err, &later)):
+		log.WarnContext(ctx, "run is tried again", "error", err)
+		return err
+	case err != nil:
+		state, problem = controlplane.RunFailed, err.Error()
+	}
+	log.InfoContext(ctx, "run ends", "state", state, "problem", problem)
+	output, err := json.Marshal(result)
+	if err != nil {
+		return err
+	}
+	return w.Store.Finish(ctx, id, state, output, problem)
+}
+
+// sayso tells the commit of a run that a newer one took its place.
+func (w *Worker) sayso(ctx context.Context, run controlplane.Run) error {
+	a, err := w.attempt(ctx, run)
+	if err != nil {
+		return err
+	}
+	return a.report(ctx, controlplane.Report{State: controlplane.ReportSuperseded, Title: "a newer commit took its place"})
+}
+
+// temporary says whether another try may end otherwise.
+func temporary(err error) bool {
+	return errors.Is(err, errLaunch) || errors.Is(err, context.DeadlineExceeded)
+}
+
+func (w *Worker) do(ctx context.Context, run controlplane.Run) (Result, error) {
+	switch run.Kind {
+	case controlplane.RunCheck, controlplane.RunPlan, controlplane.RunDeploy:
+		return w.doProject(ctx, run)
+	case controlplane.RunCommand:
+		return w.doCommand(ctx, run)
+	}
+	return Result{}, &failure{err: fmt.Errorf("runs of the kind %q are not built yet", run.Kind)}
+}
+
+// deadline bounds one attempt at a run.
+const deadline = time.Hour

@@ -1,0 +1,362 @@
+package worker
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"skep/secrets"
+	"skep/services/controlplane"
+)
+
+// world is a provider, a store and a launcher in memory.
+type world struct {
+	run      controlplane.Run
+	project  controlplane.Project
+	effects  map[string][]byte
+	finished []string // state: problem
+	result   Result
+	logged   []string
+	busy     error
+	last     bool
+
+	tree       map[string]string
+	pull       controlplane.PullRequest
+	may        controlplane.Permission
+	reports    []controlplane.Report
+	comments   map[string]string
+	reactions  []string
+	forgeError error
+
+	jobs    []Job
+	exits   map[string]Exit // by step
+	started []controlplane.Run
+}
+
+const commit = controlplane.Commit("0123456789012345678901234567890123456789")
+
+func newWorld(kind controlplane.RunKind, input controlplane.Input) *world {
+	content, err := json.Marshal(input)
+	if err != nil {
+		panic(err)
+	}
+	return &world{
+		run:     controlplane.Run{ID: "r1", Kind: kind, Project: "home", State: controlplane.RunQueued, Input: content},
+		project: controlplane.Project{Name: "home", Repository: "a/b", Folder: "stacks", Cluster: "c", Deploy: controlplane.DeployAlways},
+		effects: map[string][]byte{}, comments: map[string]string{}, may: controlplane.PermissionWrite,
+		tree:  map[string]string{"stacks/cluster.yaml": "name: c\n"},
+		exits: map[string]Exit{"check": {Stdout: []byte(`{"errors":0,"warnings":0,"problems":[]}`)}},
+	}
+}
+
+func (w *world) Run(context.Context, controlplane.RunID) (controlplane.Run, error) { return w.run, nil }
+func (w *world) Begin(context.Context, controlplane.RunID) error                   { return w.busy }
+func (w *world) Finish(_ context.Context, _ controlplane.RunID, s controlplane.RunState, output []byte, problem string) error {
+	w.finished = append(w.finished, strings.TrimSuffix(string(s)+": "+problem, ": "))
+	return json.Unmarshal(output, &w.result)
+}
+func (w *world) Once(ctx context.Context, _ controlplane.RunID, step string, f func(context.Context) ([]byte, error)) ([]byte, error) {
+	if done, ok := w.effects[step]; ok {
+		return done, nil
+	}
+	out, err := f(ctx)
+	if err == nil {
+		w.effects[step] = out
+	}
+	return out, err
+}
+func (w *world) Project(context.Context, controlplane.Name) (controlplane.Project, error) {
+	return w.project, nil
+}
+func (w *world) AppendLog(_ context.Context, _ controlplane.RunID, lines []controlplane.LogLine) error {
+	for _, l := range lines {
+		w.logged = append(w.logged, l.Text)
+	}
+	return nil
+}
+func (w *world) Forge(context.Context, controlplane.Provider, controlplane.Name) (controlplane.Forge, error) {
+	return w, w.forgeError
+}
+func (w *world) Start(_ context.Context, r controlplane.Run) error {
+	w.started = append(w.started, r)
+	return nil
+}
+func (w *world) Archive(context.Context, controlplane.Repository, controlplane.Commit) (io.ReadCloser, error) {
+	var out bytes.Buffer
+	zipped := gzip.NewWriter(&out)
+	files := tar.NewWriter(zipped)
+	for name, content := range w.tree {
+		if err := files.WriteHeader(&tar.Header{Name: "b-0123/" + name, Mode: 0o644, Size: int64(len(content)), Typeflag: tar.TypeReg}); err != nil {
+			return nil, err
+		}
+		if _, err := files.Write([]byte(content)); err != nil {
+			return nil, err
+		}
+	}
+	return io.NopCloser(&out), errors.Join(files.Close(), zipped.Close())
+}
+func (w *world) Head(context.Context, controlplane.Repository, controlplane.Branch) (controlplane.Commit, error) {
+	return commit, nil
+}
+func (w *world) PullRequest(context.Context, controlplane.Repository, int) (controlplane.PullRequest, error) {
+	return w.pull, nil
+}
+func (w *world) Permission(context.Context, controlplane.Repository, string) (controlplane.Permission, error) {
+	return w.may, nil
+}
+func (w *world) Comment(_ context.Context, _ controlplane.Repository, _ int, key, markdown string) error {
+	w.comments[key] = markdown
+	return nil
+}
+func (w *world) React(_ context.Context, _ controlplane.Repository, _ int, comment string) error {
+	w.reactions = append(w.reactions, comment)
+	return nil
+}
+func (w *world) Report(_ context.Context, _ controlplane.Repository, _ controlplane.Commit, r controlplane.Report) error {
+	w.reports = append(w.reports, r)
+	return nil
+}
+func (w *world) Test(context.Context) (string, error) { return "", nil }
+
+func (w *world) Launch(_ context.Context, j Job) (Exit, error) {
+	if _, err := os.Stat(filepath.Join(j.Tree, "stacks/cluster.yaml")); err != nil {
+		return Exit{}, err
+	}
+	w.jobs = append(w.jobs, j)
+	if j.Step == "deploy" && w.exits["deploy"].Code != 0 {
+		j.Output("stderr", "Error: service app_web: the health check fails")
+	}
+	return w.exits[j.Step], nil
+}
+
+func (w *world) handle(t *testing.T) error {
+	t.Helper()
+	worker := &Worker{
+		Store: w, Forges: w, Starter: w, Launcher: w, URL: "https://skep.example.com", Log: slog.New(slog.DiscardHandler),
+		Environment: map[string]string{"DOCKER_HOST": "tcp://d:1", "OP_CONNECT_HOST": "http://c"},
+		Secrets:     map[string]secrets.Value{"op-connect-token": secrets.NewValue([]byte("planted"))},
+	}
+	return worker.Handle(t.Context(), w.run.ID, w.last)
+}
+
+func (w *world) steps() (out []string) {
+	for _, j := range w.jobs {
+		out = append(out, j.Step)
+	}
+	return out
+}
+
+func (w *world) states() (out []string) {
+	for _, r := range w.reports {
+		out = append(out, string(r.State)+" "+r.Title)
+	}
+	return out
+}
+
+func push() controlplane.Input {
+	return controlplane.Input{Change: controlplane.Change{Kind: controlplane.ChangePush, Repository: "a/b", Branch: "main", Commit: commit}}
+}
+
+func pull(fork bool) controlplane.Input {
+	return controlplane.Input{Change: controlplane.Change{Kind: controlplane.ChangeOpened, Repository: "a/b", Commit: commit,
+		PullRequest: &controlplane.PullRequest{Number: 7, Head: commit, Base: "main", Fork: fork}}}
+}
+
+func TestDeploy(t *testing.T) {
+	w := newWorld(controlplane.RunDeploy, push())
+	w.exits["plan"] = Exit{Code: exitPending, Stdout: []byte("**app**: 1 to update\n")}
+	if err := w.handle(t); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.steps(); !slices.Equal(got, []string{"check", "plan", "secrets", "deploy"}) {
+		t.Errorf("steps %q", got)
+	}
+	if got := w.states(); !slices.Equal(got, []string{"pending under way", "success deployed"}) {
+		t.Errorf("reports %q", got)
+	}
+	if !slices.Equal(w.finished, []string{"succeeded"}) || !w.result.Deployed || w.result.Changes != 1 {
+		t.Errorf("finished %q with %+v", w.finished, w.result)
+	}
+	if r := w.reports[1]; r.Name != "skep/home" || r.URL != "https://skep.example.com/runs/r1" || !strings.Contains(r.Summary, "1 to update") {
+		t.Errorf("the report is %+v", r)
+	}
+	// A step gets what it needs.
+	for _, j := range w.jobs {
+		secret := j.Step == "secrets" || j.Step == "deploy"
+		if got := len(j.Secrets) == 1 && j.Env["OP_CONNECT_HOST"] != ""; got != secret {
+			t.Errorf("%s gets %v and secrets %v", j.Step, j.Env, len(j.Secrets))
+		}
+		if got := j.Env["DOCKER_HOST"] != "" && j.Swarm; got != (j.Step != "check") {
+			t.Errorf("%s reaches the Swarm: %v", j.Step, got)
+		}
+		if _, err := os.Stat(j.Tree); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the tree of %s is left: %v", j.Step, err)
+		}
+	}
+}
+
+func TestFailures(t *testing.T) {
+	problems := `{"errors":1,"warnings":0,"problems":[{"file":"stacks/app/stack.yaml","line":5,"column":3,"rule":"unknown-key","severity":"error","message":"unknown key \"x|y\" @all <img>","remedy":"remove it"}]}`
+	for name, test := range map[string]struct {
+		change func(*world)
+		steps  []string
+		state  string
+		report string
+	}{
+		"check": {func(w *world) { w.exits["check"] = Exit{Code: exitChecks, Stdout: []byte(problems)} }, []string{"check"},
+			"failed: skep check found 1 error, 0 warnings", "failure skep check found 1 error, 0 warnings"},
+		"check says nothing": {func(w *world) { w.exits["check"] = Exit{Code: 1} }, []string{"check"}, "failed: skep check: exit code 1", "failure skep check: exit code 1"},
+		"plan killed": {func(w *world) { w.exits["plan"] = Exit{Code: -1, Killed: "it took longer than 1h0m0s"} }, []string{"check", "plan"},
+			"failed: skep plan: it took longer than 1h0m0s", "failure skep plan: it took longer than 1h0m0s"},
+		"deploy": {func(w *world) { w.exits["deploy"] = Exit{Code: 1} }, []string{"check", "plan", "secrets", "deploy"},
+			"failed: skep deploy: exit code 1: Error: service app_web: the health check fails", "failure skep deploy: exit code 1: Error: service app_web: the health check fails"},
+		"no project": {func(w *world) { w.tree = map[string]string{"README": "x"} }, nil,
+			`failed: there is no cluster.yaml in "stacks" of the repository: set the project's folder`, `failure there is no cluster.yaml in "stacks" of the repository: set the project's folder`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(controlplane.RunDeploy, push())
+			test.change(w)
+			if err := w.handle(t); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.steps(); !slices.Equal(got, test.steps) {
+				t.Errorf("steps %q", got)
+			}
+			if !slices.Equal(w.finished, []string{test.state}) {
+				t.Errorf("finished %q", w.finished)
+			}
+			if got := w.states(); len(got) != 2 || got[1] != test.report {
+				t.Errorf("reports %q", got)
+			}
+			if name == "check" {
+				want := []controlplane.Annotation{{Path: "stacks/app/stack.yaml", Line: 5, Column: 3, Rule: "unknown-key", Message: `unknown key "x|y" @all <img>: remove it`}}
+				if got := w.reports[1].Annotations; !slices.Equal(got, want) {
+					t.Errorf("annotations %+v", got)
+				}
+				if s := w.reports[1].Summary; strings.Contains(s, "<img") || strings.Contains(s, "@all") || !strings.Contains(s, `x\|y`) {
+					t.Errorf("the summary is\n%s", s)
+				}
+			}
+		})
+	}
+}
+
+func TestForkGetsNoSecret(t *testing.T) {
+	w := newWorld(controlplane.RunPlan, pull(true))
+	if err := w.handle(t); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.steps(); !slices.Equal(got, []string{"check", "plan"}) || w.comments["plan/home"] == "" {
+		t.Errorf("steps %q, comments %q", got, w.comments)
+	}
+	for _, j := range w.jobs {
+		if len(j.Secrets) != 0 || j.Env["OP_CONNECT_HOST"] != "" {
+			t.Errorf("%s of a fork gets secrets", j.Step)
+		}
+	}
+	// Not even if a run says so.
+	w = newWorld(controlplane.RunDeploy, pull(true))
+	if err := w.handle(t); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.steps(); slices.Contains(got, "deploy") || !slices.Equal(w.finished, []string{"failed: a fork deploys nothing"}) {
+		t.Errorf("steps %q, finished %q", got, w.finished)
+	}
+}
+
+func TestCommands(t *testing.T) {
+	said := func(c controlplane.Command) controlplane.Input {
+		in := pull(false)
+		in.Change.Kind, in.Change.Commit = controlplane.ChangeComment, ""
+		in.Change.Comment = &controlplane.Comment{ID: "c1", Author: "ann"}
+		in.Command = &c
+		return in
+	}
+	for name, test := range map[string]struct {
+		command controlplane.Command
+		change  func(*world)
+		started controlplane.RunKind
+		queue   string
+		help    string // of the answer
+		silent  bool
+	}{
+		"plan":          {command: controlplane.Command{Verb: controlplane.VerbPlan}, started: controlplane.RunPlan, queue: "c/pull:7"},
+		"deploy":        {command: controlplane.Command{Verb: controlplane.VerbDeploy, Stacks: []controlplane.Name{"app"}}, started: controlplane.RunDeploy, queue: "c/main"},
+		"no permission": {command: controlplane.Command{Verb: controlplane.VerbDeploy}, change: func(w *world) { w.may = controlplane.PermissionRead }, silent: true},
+		"a fork":        {command: controlplane.Command{Verb: controlplane.VerbDeploy}, change: func(w *world) { w.pull.Fork = true }, help: "comes from a fork"},
+		"a fork's plan": {command: controlplane.Command{Verb: controlplane.VerbPlan}, change: func(w *world) { w.pull.Fork = true }, started: controlplane.RunPlan, queue: "c/pull:7"},
+		"never":         {command: controlplane.Command{Verb: controlplane.VerbDeploy}, change: func(w *world) { w.project.Deploy = controlplane.DeployNever }, help: "never to deploy"},
+		"help":          {command: controlplane.Command{Verb: controlplane.VerbHelp}, help: "/skep <command>"},
+		"nonsense":      {command: controlplane.Command{Verb: controlplane.VerbHelp, Problem: "there is no such command"}, help: "no such command"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(controlplane.RunCommand, said(test.command))
+			w.pull = controlplane.PullRequest{Number: 7, Head: commit, Base: "main"}
+			if test.change != nil {
+				test.change(w)
+			}
+			if err := w.handle(t); err != nil {
+				t.Fatal(err)
+			}
+			if len(w.jobs) != 0 || !slices.Equal(w.finished, []string{"succeeded"}) {
+				t.Errorf("jobs %q, finished %q", w.steps(), w.finished)
+			}
+			if got := len(w.reactions) == 0; got != test.silent {
+				t.Errorf("reactions %q", w.reactions)
+			}
+			if test.started == "" {
+				if len(w.started) != 0 || !strings.Contains(w.comments["help"], test.help) {
+					t.Errorf("started %+v, said %q", w.started, w.comments)
+				}
+				return
+			}
+			if len(w.started) != 1 {
+				t.Fatalf("started %+v", w.started)
+			}
+			r := w.started[0]
+			var in controlplane.Input
+			if err := json.Unmarshal(r.Input, &in); err != nil {
+				t.Fatal(err)
+			}
+			if r.Kind != test.started || r.Queue != test.queue || r.Key != "command/r1" || in.Change.Commit != commit || !slices.Equal(in.Command.Stacks, test.command.Stacks) {
+				t.Errorf("started %+v with %+v", r, in)
+			}
+		})
+	}
+}
+
+func TestStates(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*world)
+		fails  bool
+		states []string
+	}{
+		"over":         {change: func(w *world) { w.run.State = controlplane.RunSucceeded; w.busy = controlplane.ErrOver }},
+		"cancelled":    {change: func(w *world) { w.busy = fmt.Errorf("begin: %w", controlplane.ErrOver) }},
+		"busy":         {change: func(w *world) { w.busy = controlplane.ErrBusy }, fails: true},
+		"superseded":   {change: func(w *world) { w.run.State = controlplane.RunSuperseded }, states: []string{"superseded a newer commit took its place"}},
+		"a rate limit": {change: func(w *world) { w.forgeError = &controlplane.RetryError{Err: errors.New("slow down")} }, fails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(controlplane.RunDeploy, push())
+			test.change(w)
+			if err := w.handle(t); (err != nil) != test.fails {
+				t.Errorf("got %v", err)
+			}
+			if len(w.jobs) != 0 || len(w.finished) != 0 || !slices.Equal(w.states(), test.states) {
+				t.Errorf("jobs %q, finished %q, reports %q", w.steps(), w.finished, w.states())
+			}
+		})
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"skep/generator/bundle"
 	"skep/generator/check"
 	"skep/generator/importer"
+	"skep/generator/preview"
 	"skep/generator/problem"
 	"skep/generator/stack"
 	"skep/generator/trace"
@@ -52,7 +53,7 @@ func (p *program) explain() *cli.Command {
 
 // rules are all that a person may be told of, by id.
 func rules() []problem.Rule {
-	return slices.SortedFunc(slices.Values(append(check.Rules(), importer.Rules()...)), func(a, b problem.Rule) int { return strings.Compare(a.ID, b.ID) })
+	return slices.SortedFunc(slices.Values(slices.Concat(check.Rules(), preview.Rules(), importer.Rules())), func(a, b problem.Rule) int { return strings.Compare(a.ID, b.ID) })
 }
 
 func ruleOf(id string) (problem.Rule, bool) {

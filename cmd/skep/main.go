@@ -88,7 +88,7 @@ func (p *program) app() *cli.App {
 		},
 		Commands: []*cli.Command{
 			p.init(), p.new(), p.importCommand(), p.check(), p.generate(), p.diff(), p.explain(), p.graph(), p.render(), p.lock(), p.schema(),
-			p.plan(), p.deploy(), p.history(), p.rollback(), p.status(), p.logs(), p.down(), p.adopt(), p.doctor(), p.secrets(), p.dns(), p.tunnel(),
+			p.plan(), p.deploy(), p.history(), p.rollback(), p.status(), p.logs(), p.down(), p.preview(), p.adopt(), p.doctor(), p.secrets(), p.dns(), p.tunnel(),
 			p.completion(), p.docs(), p.version(),
 		},
 		Reader: p.stdin, Writer: p.stdout, ErrWriter: p.stderr,

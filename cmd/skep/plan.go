@@ -23,14 +23,18 @@ func (p *program) plan() *cli.Command {
 		Description: "Compares the project with what the Swarm runs: what is created, updated setting by setting, replaced and\n" +
 			"removed, which services restart and why, and what somebody changed by hand. Nothing is changed.\n\n" +
 			"Examples:\n   skep plan\n   skep plan media-core --detailed-exitcode   # 4 when there is something to do\n" +
-			"   skep plan -out plan.json && skep deploy plan.json\n   skep plan --markdown >> \"$GITHUB_STEP_SUMMARY\"",
+			"   skep plan -out plan.json && skep deploy plan.json\n   skep plan --preview pr-12 app\n   skep plan --markdown >> \"$GITHUB_STEP_SUMMARY\"",
 		Flags: []cli.Flag{
 			jsonFlag(), pruneFlag(),
+			&cli.StringFlag{Name: "preview", Usage: "plan the preview `NAME` of the stacks, as skep preview up would make it"},
 			&cli.StringFlag{Name: "out", Usage: "write the plan to `FILE`, for `skep deploy FILE`"},
 			&cli.BoolFlag{Name: "markdown", Usage: "write Markdown, for a pull request"},
 			&cli.BoolFlag{Name: "detailed-exitcode", Usage: "exit with 4 when there are changes"},
 		},
 		Action: func(c *cli.Context) error {
+			if name := c.String("preview"); name != "" {
+				return p.planPreview(c, name)
+			}
 			_, want, err := p.desired(c)
 			if err != nil {
 				return err
@@ -40,27 +44,30 @@ func (p *program) plan() *cli.Command {
 				return advise(err)
 			}
 			scope := deploy.Scope{Prune: c.Bool("prune"), Partial: len(names) > 0}
-			return withSwarm(func(engine *swarm.Client) error {
-				plan, err := p.showPlan(c, engine, want, scope)
-				if err != nil {
-					return err
-				}
-				if file := c.String("out"); file != "" {
-					if err := savePlan(file, deploy.Saved{Plan: plan, Scope: scope, Project: want}); err != nil {
-						return err
-					}
-				}
-				if c.Bool("detailed-exitcode") && !plan.Empty() {
-					return &failure{code: exitPending}
-				}
-				return nil
-			})
+			return withSwarm(func(engine *swarm.Client) error { return p.runPlan(c, engine, want, scope) })
 		},
 	}
 }
 
+// runPlan plans, and does with the plan what the flags say.
+func (p *program) runPlan(c *cli.Context, engine deploy.Reader, want deploy.Project, scope deploy.Scope) error {
+	plan, err := p.showPlan(c, engine, want, scope)
+	if err != nil {
+		return err
+	}
+	if file := c.String("out"); file != "" {
+		if err := savePlan(file, deploy.Saved{Plan: plan, Scope: scope, Project: want}); err != nil {
+			return err
+		}
+	}
+	if c.Bool("detailed-exitcode") && !plan.Empty() {
+		return &failure{code: exitPending}
+	}
+	return nil
+}
+
 // showPlan plans and writes the plan. One that cannot be applied is an error.
-func (p *program) showPlan(c *cli.Context, engine *swarm.Client, want deploy.Project, scope deploy.Scope) (deploy.Plan, error) {
+func (p *program) showPlan(c *cli.Context, engine deploy.Reader, want deploy.Project, scope deploy.Scope) (deploy.Plan, error) {
 	live, err := deploy.Read(c.Context, engine)
 	if err != nil {
 		return deploy.Plan{}, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path"
@@ -55,20 +56,27 @@ func load(c *cli.Context) (*project, error) {
 		p.problems = append(p.problems, sound(p.cluster, p.problems)...).Sorted()
 		return p, nil
 	}
-	p.problems = append(p.problems, check.Run(p.cluster)...)
-	b, err := expand.Expand(p.cluster)
-	switch {
-	case err != nil && p.problems.Failed():
-		// The checks have said why, in better words.
-	case err != nil:
+	b, found, err := compileCluster(c.Context, p.cluster)
+	if err != nil {
 		return nil, err
-	default:
-		p.bundle = b
-		p.problems = append(p.problems, check.Docker(b, p.cluster)...)
-		p.problems = append(p.problems, check.Labels(c.Context, b, ingress.For(b))...)
 	}
-	p.problems = p.problems.Sorted()
+	p.bundle, p.problems = b, append(p.problems, found...).Sorted()
 	return p, nil
+}
+
+// compileCluster runs every check on a cluster and expands it. The bundle is
+// nil when the checks have said why there is none.
+func compileCluster(ctx context.Context, c *stack.Cluster) (*bundle.Bundle, problem.List, error) {
+	found := check.Run(c)
+	b, err := expand.Expand(c)
+	switch {
+	case err != nil && found.Failed():
+		return nil, found, nil // in better words than the error's
+	case err != nil:
+		return nil, nil, err
+	}
+	found = append(found, check.Docker(b, c)...)
+	return b, append(found, check.Labels(ctx, b, ingress.For(b))...), nil
 }
 
 // sound checks the stacks whose files are whole, so that one run names all

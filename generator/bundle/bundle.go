@@ -51,6 +51,7 @@ type Secret struct {
 	Stack    stack.Name
 	Template secrets.Template
 	Services []stack.ServiceName
+	Preview  string // that it is made for, empty for none
 }
 
 // Origin says where a line of the output comes from: a place in a stack file

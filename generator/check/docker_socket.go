@@ -19,7 +19,7 @@ func dockerSocket(_ *stack.Cluster, s *stack.Stack, v *stack.Service) problem.Li
 	}
 	for i, m := range v.Compose.Volumes {
 		source, ok := mountSource(s, m)
-		if !ok || !holdsSocket(source) {
+		if !ok || !HoldsSocket(source) {
 			continue
 		}
 		what := "the Docker socket is mounted"
@@ -50,9 +50,9 @@ func mountSource(s *stack.Stack, m types.ServiceVolumeConfig) (string, bool) {
 
 func cleanPath(p string) string { return path.Clean(strings.ReplaceAll(p, `\`, "/")) }
 
-// holdsSocket reports whether a path of the node is the Docker socket, wherever
+// HoldsSocket reports whether a path of the node is the Docker socket, wherever
 // it lies (rootless Docker has it in /run/user), or a folder that it is in.
-func holdsSocket(p string) bool {
+func HoldsSocket(p string) bool {
 	if path.Base(p) == "docker.sock" || strings.HasSuffix(p, "/pipe/docker_engine") {
 		return true
 	}

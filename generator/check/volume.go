@@ -63,7 +63,7 @@ var systemPaths = []string{
 
 func onEveryNode(m types.ServiceVolumeConfig) bool {
 	source := cleanPath(m.Source)
-	if holdsSocket(source) {
+	if HoldsSocket(source) {
 		return true // docker-socket speaks of it
 	}
 	return m.ReadOnly && slices.ContainsFunc(systemPaths, func(p string) bool { return source == p || strings.HasPrefix(source, p+"/") })

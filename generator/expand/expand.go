@@ -137,6 +137,7 @@ func (f *file) service(s *stack.Service) {
 		b.ingress()
 	}
 	b.mountDerived()
+	b.preview()
 }
 
 // origin is a place of the service's stack file and the key that derived
@@ -214,6 +215,9 @@ func (f *file) volumes() {
 		if len(v.Labels) > 0 {
 			def["labels"] = anyMap(v.Labels)
 		}
+		if !bool(v.External) {
+			f.mark(def)
+		}
 		f.put(bundle.Origin{Pos: f.stack.Positions.At("volumes", key), By: "volumes"}, def, "volumes", key)
 	}
 }
@@ -262,7 +266,7 @@ func (f *file) secret(t secrets.Template, name string, user stack.ServiceName) s
 	if f.secrets[key] == nil {
 		f.secrets[key] = &bundle.Secret{
 			Name:  secrets.SecretName(string(f.Name), key, f.version(t)),
-			Stack: f.Name, Template: t,
+			Stack: f.Name, Template: t, Preview: f.stack.Preview.Label(),
 		}
 	}
 	if s := f.secrets[key]; !slices.Contains(s.Services, user) {

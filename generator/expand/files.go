@@ -119,7 +119,9 @@ func (b *builder) config(origin bundle.Origin, name string, content []byte, targ
 	if len(full) > 64 {
 		full = full[:55] + "_" + hash([]byte(full))
 	}
-	b.put(origin, map[string]any{"file": "./" + file, "name": full}, "configs", key)
+	def := map[string]any{"file": "./" + file, "name": full}
+	b.mark(def)
+	b.put(origin, def, "configs", key)
 	b.add(origin, mount(key, target, uid, gid, mode), "configs")
 }
 

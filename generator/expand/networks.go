@@ -106,6 +106,16 @@ func (e *expansion) planNetworks() error {
 			pinned[name] = subnet
 		}
 	}
+	for _, name := range sortedKeys(e.cluster.Taken) {
+		subnet := e.cluster.Taken[name]
+		if overlaps(pinned, subnet) {
+			continue
+		}
+		if _, ok := pinned[name]; ok {
+			name = "live " + name // it moves: what it has is not free yet
+		}
+		pinned[name] = subnet
+	}
 	subnets, err := e.cluster.Pool.Assign(names, pinned)
 	if err != nil {
 		return fmt.Errorf("assign subnets: %w", err)
@@ -115,6 +125,17 @@ func (e *expansion) planNetworks() error {
 		e.subnets[name] = subnet.String()
 	}
 	return nil
+}
+
+// overlaps reports whether a subnet lies over one that is pinned: what a file
+// says goes before what a Swarm has.
+func overlaps(pinned map[networks.Name]netip.Prefix, subnet netip.Prefix) bool {
+	for _, p := range pinned {
+		if p.Overlaps(subnet) {
+			return true
+		}
+	}
+	return false
 }
 
 // attach puts the service on a network, by its Compose key.
@@ -234,6 +255,7 @@ func (f *file) declareNetworks() {
 		if n.Encrypted {
 			def["driver_opts"] = map[string]any{"encrypted": "true"}
 		}
+		f.mark(def)
 		f.put(bundle.Origin{Pos: f.stack.Positions.At("networks", key), By: "stack network"}, def, "networks", key)
 	}
 }

@@ -96,7 +96,47 @@ func (d *clusterConverter) convert(f clusterFile) *stack.Cluster {
 		Mode: or(f.Secrets.Mode, "versioned"), Driver: or(f.Secrets.Driver, "skep"),
 	}
 	c.Defaults = d.defaults(f.Defaults)
+	c.Previews = d.previews(c, f)
 	return c
+}
+
+// previews reads what previews may do. The names of stacks are looked up when
+// the stacks are known.
+func (d *clusterConverter) previews(c *stack.Cluster, f clusterFile) stack.Previews {
+	out := stack.Previews{Pos: d.positions.At("previews")}
+	if f.Previews == nil {
+		return out
+	}
+	for i, s := range f.Previews.Stacks {
+		name, err := stack.ParseName(s)
+		if err != nil {
+			d.fail(ruleValue, []string{"previews", "stacks", itoa(i)}, "%s", err)
+			continue
+		}
+		out.Stacks = append(out.Stacks, name)
+	}
+	for i, name := range f.Previews.Zones {
+		if _, ok := c.Zone(name); !ok {
+			d.unknown([]string{"previews", "zones", itoa(i)}, "zone", name, slices.Sorted(maps.Keys(f.Zones)))
+		}
+		out.Zones = append(out.Zones, name)
+	}
+	for i, name := range f.Previews.Uses {
+		if _, ok := c.Network(networks.Name(name)); !ok {
+			d.unknown([]string{"previews", "uses", itoa(i)}, "shared network", name, slices.Sorted(maps.Keys(f.Networks)))
+		}
+		out.Uses = append(out.Uses, networks.Name(name))
+	}
+	for i, s := range f.Previews.Secrets {
+		prefix, err := secrets.ParsePrefix(s)
+		if err != nil {
+			p := d.fail(ruleReference, []string{"previews", "secrets", itoa(i)}, "%s", err)
+			*p = p.WithRemedy("name a vault or an item: op://previews, op://previews/app")
+			continue
+		}
+		out.Secrets = append(out.Secrets, prefix)
+	}
+	return out
 }
 
 func (d *clusterConverter) zone(name string, f clusterFile) *stack.Zone {

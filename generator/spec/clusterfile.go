@@ -16,6 +16,14 @@ type clusterFile struct {
 	Subnets  subnetsFile            `yaml:"subnets" doc:"Address pool that every overlay's subnet is cut from."`
 	Secrets  secretsFile            `yaml:"secrets" doc:"Where op:// references are resolved."`
 	Defaults defaultsFile           `yaml:"defaults" doc:"What a service gets that does not say otherwise."`
+	Previews *previewsFile          `yaml:"previews" doc:"What preview environments may use." example:"{stacks: [app], secrets: [op://previews]}"`
+}
+
+type previewsFile struct {
+	Stacks  stringList `yaml:"stacks" doc:"Stacks that may be previewed; all of them unless a command names some." default:"any that a command names"`
+	Zones   stringList `yaml:"zones" doc:"Zones that a preview may publish names in." default:"all"`
+	Uses    stringList `yaml:"uses" doc:"Shared networks that a preview may use, beside the ingress's." default:"[]"`
+	Secrets stringList `yaml:"secrets" doc:"Beginnings of the references that a preview may resolve: a vault, an item." default:"[]" example:"[op://previews]"`
 }
 
 type zone struct {

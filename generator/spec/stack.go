@@ -224,6 +224,11 @@ func resolve(c *stack.Cluster) problem.List {
 			d.unknown([]string{"networks", string(n.Name), "owner"}, "stack", string(n.Owner), names)
 		}
 	}
+	for i, name := range c.Previews.Stacks {
+		if _, ok := c.Stack(name); !ok {
+			d.unknown([]string{"previews", "stacks", itoa(i)}, "stack", string(name), names)
+		}
+	}
 	refs := map[string]*stack.ServiceRef{}
 	if slices.ContainsFunc(c.Services(), func(s *stack.Service) bool { return len(s.Routes) > 0 }) {
 		refs["ingress.service"] = &c.Ingress.Service

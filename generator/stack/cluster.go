@@ -27,7 +27,12 @@ type Cluster struct {
 	Pool     networks.Pool
 	Secrets  SecretStore
 	Defaults Defaults
+	Previews Previews
 	Stacks   []*Stack // sorted by name
+
+	// Taken are the subnets that a Swarm gave to networks by name, previews' and
+	// others: a network of that name keeps its own, and no other gets it.
+	Taken map[networks.Name]netip.Prefix
 
 	Lock   secrets.Lock // versions of references, nil without a secrets.lock
 	Images ImageLock

@@ -29,6 +29,9 @@ type Stack struct {
 	Configs map[string]FileObject // declared under `configs`, sorted by key
 	Secrets map[string]types.SecretConfig
 
+	// Preview is set when the stack is a preview of another.
+	Preview *Preview
+
 	Pos       problem.Position
 	Positions Positions
 }
@@ -78,18 +81,27 @@ type Service struct {
 
 	Pos       problem.Position
 	positions Positions
+	written   ServiceName // what the file calls it
 }
 
 // NewService makes a service that finds positions of its keys in positions.
 func NewService(ref ServiceRef, compose types.ServiceConfig, positions Positions) *Service {
-	s := &Service{Ref: ref, Compose: compose, positions: positions, Waivers: map[string]Waiver{}}
+	s := &Service{Ref: ref, Compose: compose, positions: positions, written: ref.Service, Waivers: map[string]Waiver{}}
 	s.Pos = s.At()
 	return s
 }
 
+// As is a copy of the service under another name, which still knows where its
+// keys stand. What it points to is shared.
+func (s *Service) As(ref ServiceRef) *Service {
+	out := *s
+	out.Ref = ref
+	return &out
+}
+
 // At is where a key of the service stands, or the nearest key around it.
 func (s *Service) At(path ...string) problem.Position {
-	return s.positions.At(append([]string{"services", string(s.Ref.Service)}, path...)...)
+	return s.positions.At(append([]string{"services", string(s.written)}, path...)...)
 }
 
 // Service finds a service of the stack by name.

@@ -132,8 +132,8 @@ func Compare(p Project, live Live, scope Scope) (Plan, error) {
 		plan.Stacks = append(plan.Stacks, c.stack())
 	}
 	if !scope.Partial {
-		for name := range history {
-			if _, ok := p.Release(name); !ok {
+		for name, list := range history {
+			if _, ok := p.Release(name); !ok && list[0].Preview == "" {
 				plan.Absent = append(plan.Absent, name)
 			}
 		}
@@ -191,6 +191,7 @@ func (c *comparison) stack() StackPlan {
 			c.out.Unchanged++
 		}
 	}
+	c.preview()
 	c.needs()
 	for _, config := range c.desired.configs {
 		c.config(config)

@@ -34,6 +34,8 @@ type Release struct {
 	Stack stack.Name   `json:"stack"`
 	Tier  stack.Tier   `json:"tier,omitempty"`
 	Needs []stack.Name `json:"needs,omitempty"`
+	// Preview is the preview that the stack belongs to, empty for none.
+	Preview string `json:"preview,omitempty"`
 	// Compose is the stack's file as values; dollar signs stand for themselves.
 	Compose map[string]any `json:"compose"`
 	// Files are the contents of the stack's configs, by the path that Compose names.
@@ -75,6 +77,7 @@ func NewProject(c *stack.Cluster, b *bundle.Bundle) (Project, error) {
 		if source, ok := c.Stack(s.Name); ok {
 			r.Needs = expand.Dependencies(c, source)
 			r.Gates = gates(source)
+			r.Preview = source.Preview.Label()
 		}
 		p.Releases = append(p.Releases, r)
 	}

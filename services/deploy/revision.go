@@ -50,6 +50,7 @@ type Revision struct {
 	Note   string     `json:"note,omitempty"`
 	// Content is the hash of the release.
 	Content string `json:"content"`
+	Preview string `json:"preview,omitempty"` // that the stack belongs to
 
 	config swarm.Config
 }
@@ -73,7 +74,8 @@ func revisions(live Live) map[stack.Name][]Revision {
 		name := stack.Name(labels[LabelStack])
 		out[name] = append(out[name], Revision{
 			Stack: name, Number: number, State: State(labels[labelState]), Who: labels[labelWho], When: when,
-			Commit: labels[labelCommit], Note: labels[labelNote], Content: labels[labelContent], config: c,
+			Commit: labels[labelCommit], Note: labels[labelNote], Content: labels[labelContent],
+			Preview: labels[stack.LabelPreview], config: c,
 		})
 	}
 	for _, list := range out {
@@ -174,6 +176,7 @@ func (r Revision) labels() map[string]string {
 	out := map[string]string{
 		LabelKind: kindRevision, LabelStack: string(r.Stack), labelNumber: strconv.Itoa(r.Number), labelState: string(r.State),
 		labelWho: r.Who, labelWhen: r.When.UTC().Format(time.RFC3339), labelCommit: r.Commit, labelNote: oneLine(r.Note), labelContent: r.Content,
+		stack.LabelPreview: r.Preview,
 	}
 	for k, v := range out {
 		if v == "" {

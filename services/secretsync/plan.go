@@ -177,7 +177,8 @@ func Compare(wanted []bundle.Secret, lock secrets.Lock, answers secrets.Answers,
 		plan.Actions = append(plan.Actions, compare(w, names, answers, live, o))
 	}
 	for _, s := range live.Secrets {
-		if names[s.Spec.Name] || !managed(s, o.Cluster) {
+		// A preview's go with the preview, which the project does not name.
+		if names[s.Spec.Name] || !managed(s, o.Cluster) || s.Spec.Labels[stack.LabelPreview] != "" {
 			continue
 		}
 		a := Action{Kind: Prune, Name: s.Spec.Name, Stack: s.Spec.Labels[secrets.LabelStack], id: s.ID, Users: live.Users[s.Spec.Name], Why: "no service needs it, nor a rollback"}
@@ -211,6 +212,9 @@ func compare(w bundle.Secret, names map[string]bool, answers secrets.Answers, li
 		template: w.Template, labels: secrets.Labels(w.Template, answers),
 	}
 	a.labels[secrets.LabelCluster], a.labels[secrets.LabelStack] = o.Cluster, string(w.Stack)
+	if w.Preview != "" {
+		a.labels[stack.LabelPreview] = w.Preview
+	}
 	if o.Mode == Driver {
 		if _, sole := w.Template.Sole(); !sole {
 			a.labels[secrets.LabelTemplate] = w.Template.String()

@@ -50,7 +50,8 @@ performance: ## Measure again what docs/performance.md states; takes a quarter o
 	go test -run '^$$' -bench . -benchtime 3x -timeout 60m ./services/ingress/bench > docs/ingress.new && \
 	sed -n 's/^Benchmark/    /p' docs/ingress.new && echo && \
 	go run ./services/dockerproxy/bench/report -time 1s && echo && \
-	go run ./services/dns/bench/report; } > docs/performance.md.new
+	go run ./services/dns/bench/report && echo && \
+	go run ./services/controlplane/bench/report; } > docs/performance.md.new
 	mv docs/performance.md.new docs/performance.md
 	rm docs/ingress.new
 

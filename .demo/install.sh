@@ -1,16 +1,18 @@
 #!/bin/sh
-# Makes sure that docker, dockerd and curl are there; with the argument "test" also the servers that tests compare with
-# and talk to. As root on Debian or Ubuntu it installs what is missing, and nothing else; elsewhere it says what to
+# Makes sure that docker, dockerd, curl, git and PostgreSQL are there; with the argument "test" also the servers that tests
+# compare with and talk to. As root on Debian or Ubuntu it installs what is missing, and nothing else; elsewhere it says what to
 # install. A Docker that answers needs no dockerd of this machine.
 set -eu
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
 servers=
-[ "${1:-}" != test ] || servers='dig dnsmasq haproxy knotd named pg_createcluster'
+[ "${1:-}" != test ] || servers='dig dnsmasq haproxy knotd named'
 
 missing() {
 	have curl || echo curl
+	have git || echo git
+	have pg_createcluster || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo pg_createcluster
 	have docker || echo docker
 	if ! { have docker && docker info >/dev/null 2>&1; }; then
 		for tool in dockerd iptables ip unshare; do
@@ -28,8 +30,8 @@ wanted=$(missing)
 wanted=$(echo $wanted)
 
 if [ "$(id -u)" != 0 ] || ! have apt-get; then
-	echo "Missing: $wanted. Install Docker Engine (https://docs.docker.com/engine/install/), iptables, iproute2, util-linux and curl," >&2
-	echo "for tests also haproxy, knot, bind9, bind9-dnsutils, dnsmasq-base and postgresql, or run this as root on Debian or Ubuntu." >&2
+	echo "Missing: $wanted. Install Docker Engine (https://docs.docker.com/engine/install/), iptables, iproute2, util-linux, curl, git and PostgreSQL," >&2
+	echo "for tests also haproxy, knot, bind9, bind9-dnsutils and dnsmasq-base, or run this as root on Debian or Ubuntu." >&2
 	exit 1
 fi
 
@@ -49,9 +51,9 @@ for tool in $wanted; do
 	*) packages="$packages $tool" ;;
 	esac
 done
-# Tests start servers of their own: those of the packages stay off.
+# Demo and tests start servers of their own: those of the packages stay off.
 policy=/usr/sbin/policy-rc.d
-if [ -n "$servers" ] && [ ! -e $policy ]; then
+if [ ! -e $policy ]; then
 	trap 'rm -f $policy' EXIT
 	printf '#!/bin/sh\ncase $1 in docker | containerd) exit 0 ;; esac\nexit 101\n' >$policy
 	chmod 755 $policy

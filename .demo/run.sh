@@ -1,7 +1,8 @@
 #!/bin/sh
 # The demo: takes a secret from a stand-in for 1Password Connect, generates stacks/examples, deploys it with `docker stack
-# deploy` on a real Swarm, asks the demo service for an answer through Caddy, and brings a new version of the
-# secret in with `skep deploy`. It leaves the stacks running; .demo/stop.sh ends them.
+# deploy` on a real Swarm, asks the demo service for an answer through Caddy, brings a new version of the
+# secret in with `skep deploy`, and has the control plane deploy what is pushed to Git. It leaves the stacks running;
+# .demo/stop.sh ends them.
 set -eu
 cd "$(dirname "$0")/.."
 host=whoami.localhost
@@ -86,6 +87,9 @@ skep deploy -C "$project" --resolve-image never
 
 say 'skep deploy again'
 skep deploy -C "$project" --resolve-image never
+
+say 'A control plane, and a push that deploys'
+.demo/control-plane.sh
 
 say 'Running'
 docker service ls --format 'table {{.Name}}\t{{.Mode}}\t{{.Replicas}}\t{{.Image}}'

@@ -18,6 +18,7 @@ if [ -e "$dir/deployed" ]; then
 		docker config ls --quiet --filter "label=skep.stack=$stack" | xargs -r docker config rm
 	done
 fi
+.demo/postgres.sh stop # there is none, unless the demo was killed
 .demo/swarm.sh stop
-rm -rf "$dir/deployed" "$dir/project" "$dir/build" "$dir/bin" "$dir/items.yaml" "$dir/fakeconnect.log"
+rm -rf "$dir/deployed" "$dir/project" "$dir/build" "$dir/bin" "$dir/items.yaml" "$dir/fakeconnect.log" "$dir/server.log" "$dir/hub.log" "$dir/hub" "$dir/skep.key"
 rmdir "$dir" 2>/dev/null || true

@@ -7,8 +7,10 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -24,7 +26,6 @@ import (
 
 	"skep/internal/postgrestest"
 	"skep/internal/swarmtest"
-	"skep/secrets"
 	"skep/services/controlplane"
 	"skep/services/controlplane/integration/github"
 	"skep/services/controlplane/integration/github/githubtest"
@@ -172,25 +173,15 @@ func (p *plane) register() {
 	}
 	t.Cleanup(func() { p.hub.Close() })
 	private := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
-	_, err = p.store.PutIntegration(t.Context(), controlplane.Integration{
-		Provider: controlplane.GitHub, Name: "acme",
-		Settings: map[string]string{github.BaseURL: p.hub.URL(), github.AppID: "7", github.Installation: "70"},
-	}, map[string]secrets.Value{github.PrivateKey: secrets.NewValue(private)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = p.store.PutSource(t.Context(), controlplane.Source{
-		Provider: controlplane.GitHub, Name: "default", Integration: "acme", Secret: secrets.NewValue([]byte(hookSecret)),
+	token := p.tokenOf("e2e", "integrations")
+	p.put(token, "integrations/github/acme", map[string]any{
+		"settings":    map[string]string{github.BaseURL: p.hub.URL(), github.AppID: "7", github.Installation: "70"},
+		"credentials": map[string]string{github.PrivateKey: string(private)},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = p.store.PutProject(t.Context(), controlplane.Project{
-		Name: "homelab", Integration: "acme", Provider: controlplane.GitHub, Repository: repository, Folder: "stacks", Cluster: "homelab", Deploy: controlplane.DeployAlways,
+	p.put(token, "sources/github/default", map[string]any{"integration": "acme", "secret": hookSecret})
+	p.put(token, "projects/homelab", map[string]any{
+		"provider": "github", "integration": "acme", "repository": repository, "folder": "stacks", "cluster": "homelab", "deploy": "always",
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := p.hub.CreateRepository(t.Context(), repository); err != nil {
 		t.Fatal(err)
 	}
@@ -201,6 +192,44 @@ func (p *plane) register() {
 	}
 	if err := p.hub.Hook(t.Context(), repository, "http://"+p.address+"/api/v1/webhooks/github", hookSecret); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// tokenOf has the command make a token.
+func (p *plane) tokenOf(name, scope string) string {
+	p.Helper()
+	cmd := exec.Command(filepath.Join(p.bin, "skep-server"), "token", "create", "--scope", scope, name)
+	cmd.Env, cmd.Stderr = p.env, p.log
+	out, err := cmd.Output()
+	if err != nil {
+		p.Fatalf("token create: %v\n%s", err, p.log)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func (p *plane) put(token, path string, body any) {
+	p.Helper()
+	content, err := json.Marshal(body)
+	if err != nil {
+		p.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(p.Context(), http.MethodPut, "http://"+p.address+"/api/v1/"+path, bytes.NewReader(content))
+	if err != nil {
+		p.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		p.Fatal(err)
+	}
+	defer answer.Body.Close()
+	said, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode >= 300 {
+		p.Fatalf("PUT %s: %s %s %v", path, answer.Status, said, err)
+	}
+	if strings.Contains(string(said), hookSecret) || strings.Contains(string(said), "PRIVATE KEY") {
+		p.Errorf("PUT %s gives a secret back", path)
 	}
 }
 

@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			"   skep-server token create --scope admin laptop",
 		Reader: stdin, Writer: stdout, ErrWriter: stderr,
 		Commands: []*cli.Command{
-			serveCommand(log), migrateCommand(), tokenCommand(), reencryptCommand(), healthCommand(), engineCommand(),
+			serveCommand(log), migrateCommand(), tokenCommand(), reencryptCommand(), openAPICommand(), healthCommand(), engineCommand(),
 		},
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError{err} },

@@ -23,12 +23,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"skep/secrets"
+	"skep/services/controlplane/api"
 	"skep/services/controlplane/child"
 	"skep/services/controlplane/dispatch"
 	"skep/services/controlplane/engine"
 	"skep/services/controlplane/engine/hatchet"
+	"skep/services/controlplane/schedule"
 	"skep/services/controlplane/store"
-	"skep/services/controlplane/webhook"
 )
 
 func serveCommand(log *slog.Logger) *cli.Command {
@@ -151,17 +152,23 @@ func (s *server) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, workerChild.stop()) }()
 
+	defer context.AfterFunc(ctx, func() { s.log.InfoContext(ctx, "draining: what is under way goes on to its end") })()
+
 	parts, partsCtx := errgroup.WithContext(ctx)
 	parts.Go(func() error { return engineChild.watch(partsCtx) })
 	parts.Go(func() error { return workerChild.watch(partsCtx) })
 	starts := engine.Starter{Runs: db, Engine: e}
+	parts.Go(func() error { return upkeep{db, starts, s.log}.run(partsCtx) })
+	timer := &schedule.Scheduler{Store: db, Starter: e, Log: s.log}
+	parts.Go(func() error { return timer.Run(partsCtx) })
 	err = s.dispatch(partsCtx, parts, db, starts)
-	var handler http.Handler
+	var calls *api.API
 	if err == nil {
-		handler, err = s.handler(db, starts)
+		calls, err = s.api(db, e, address)
 	}
 	if err == nil {
-		err = s.serve(partsCtx, parts, s.listen, handler)
+		parts.Go(func() error { return calls.Run(partsCtx) })
+		err = s.serve(partsCtx, parts, s.listen, calls)
 	}
 	if err == nil && s.metricsListen != "" {
 		err = s.serve(partsCtx, parts, s.metricsListen, promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
@@ -270,10 +277,6 @@ func (s *server) dispatch(ctx context.Context, group *errgroup.Group, db *store.
 	return nil
 }
 
-func (s *server) webhooks(db *store.Store) (http.Handler, error) {
-	return webhook.New(webhook.Options{Sources: db, Deliveries: db, Metrics: s.registry, Log: s.log})
-}
-
 // engine runs the workflow engine as a child, or names the one outside.
 func (s *server) engine(ctx context.Context) (engine.Address, *running, error) {
 	if s.engineDatabase == "" {
@@ -328,7 +331,8 @@ func (s *server) worker(ctx context.Context, a engine.Address) (*running, error)
 		"SKEP_DATABASE_URL": s.settings.url, "SKEP_DATABASE_KEY": s.settings.key,
 		"SKEP_HATCHET_ADDRESS": net.JoinHostPort(a.Host, strconv.Itoa(a.Port)), "SKEP_HATCHET_TOKEN": a.Token,
 	}
-	for _, name := range []string{"SKEP_URL", "SKEP_LOOPBACK", "DOCKER_HOST", "DOCKER_TLS_VERIFY", "OP_CONNECT_HOST", "OP_CONNECT_TOKEN", "OP_CONNECT_TOKEN_FILE"} {
+	for _, name := range []string{"SKEP_URL", "SKEP_LOOPBACK", "SKEP_LOCAL_COMMANDS", "SKEP_JOB_IMAGE", "SKEP_JOB_NETWORKS", "SKEP_TASK_NETWORKS",
+		"SKEP_JOB_CONSTRAINTS", "DOCKER_HOST", "DOCKER_TLS_VERIFY", "OP_CONNECT_HOST", "OP_CONNECT_TOKEN", "OP_CONNECT_TOKEN_FILE"} {
 		if v := os.Getenv(name); v != "" {
 			config[name] = v
 		}

@@ -27,7 +27,6 @@ import (
 	"skep/services/controlplane/integration"
 	"skep/services/controlplane/store"
 	"skep/services/worker"
-	"skep/services/worker/process"
 )
 
 func main() {
@@ -49,6 +48,12 @@ Its settings come from the environment. A variable that ends in _FILE names a fi
   SKEP_HATCHET_TLS       on for TLS, off for plain text in a network of the stack's own (default)
   SKEP_URL               address of the control plane, for links
   SKEP_LOOPBACK          on lets integrations speak to this machine without TLS: for a demonstration
+  SKEP_JOB_IMAGE         image with /skep and /skep-job: jobs run on the Swarm in it. Without it they are processes
+                         of this machine, which sees nothing of it but their tree
+  SKEP_JOB_NETWORKS      networks of jobs that reach the Swarm: the docker proxy's, Connect's
+  SKEP_TASK_NETWORKS     networks of tasks with an image of their own; none without it
+  SKEP_JOB_CONSTRAINTS   of the nodes that take jobs, node.labels.jobs==yes
+  SKEP_LOCAL_COMMANDS    paths of static binaries that tasks may run where jobs are processes
   DOCKER_HOST            of the Swarm; OP_CONNECT_HOST, OP_CONNECT_TOKEN_FILE for its secrets
 
 Example:
@@ -72,6 +77,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	slots := flags.Int("slots", 4, "runs at once")
 	skep := flags.String("skep", "", "path of the skep binary that jobs run (default: beside this one)")
 	isChild := flags.Bool("child", false, "take the settings from standard input, and end with it")
+	ask := flags.Bool("healthcheck", false, "ask whether a worker with these settings can work, and exit")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -92,6 +98,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		}
 		settings = func(name string) (string, bool) { v, ok := given[name]; return v, ok }
 	}
+	if *ask {
+		if err := health(ctx, settings); err != nil {
+			fmt.Fprintf(stderr, "skep-worker: %v\n", err)
+			return 1
+		}
+		return 0
+	}
 	if err := serve(ctx, settings, *classes, *slots, *skep, stdout, log); err != nil {
 		log.Error("stopped", "error", err)
 		return 1
@@ -99,10 +112,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return 0
 }
 
-func serve(ctx context.Context, get settings, classes string, slots int, skep string, ready io.Writer, log *slog.Logger) error {
+func serve(ctx context.Context, get settings, classes string, slots int, skep string, ready io.Writer, log *slog.Logger) (err error) {
 	if err := secrets.NoCoreDumps(); err != nil {
 		return fmt.Errorf("turn core dumps off: %w", err)
 	}
+	remove, err := scratch(log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
 	var take []controlplane.Priority
 	for c := range strings.SplitSeq(classes, ",") {
 		p, err := controlplane.ParsePriority(strings.TrimSpace(c))
@@ -110,12 +128,6 @@ func serve(ctx context.Context, get settings, classes string, slots int, skep st
 			return err
 		}
 		take = append(take, p)
-	}
-	if skep == "" {
-		var err error
-		if skep, err = beside("skep"); err != nil {
-			return err
-		}
 	}
 	address, err := get.engine()
 	if err != nil {
@@ -142,16 +154,41 @@ func serve(ctx context.Context, get settings, classes string, slots int, skep st
 	}
 	link, _ := get("SKEP_URL")
 	loopback, _ := get("SKEP_LOOPBACK")
+	jobs, background, err := get.launcher(skep, db, log)
+	if err != nil {
+		return err
+	}
 	w := &worker.Worker{
-		Store: db, Starter: engine.Starter{Runs: db, Engine: e}, Forges: newForges(db, integration.Options{Log: log, Loopback: loopback == "on"}), Launcher: process.Launcher{Skep: skep},
+		Store: db, Previews: db, Tasks: db, Credentials: db, Starter: engine.Starter{Runs: db, Engine: e},
+		Forges: newForges(db, integration.Options{Log: log, Loopback: loopback == "on"}), Launcher: jobs,
 		Environment: environment, Secrets: files, URL: link, Log: log,
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		return err
 	}
+	beyond, stop := context.WithCancel(context.WithoutCancel(ctx)) // for as long as there are runs
+	swept := make(chan error, 1)
+	go func() { swept <- background(beyond) }()
+	defer func() {
+		stop()
+		err = errors.Join(err, <-swept)
+	}()
 	fmt.Fprintln(ready, "{}")
-	return e.Work(ctx, host+"-"+strconv.Itoa(os.Getpid()), take, slots, 5*time.Minute, w.Handle)
+	// Without its server a child has no engine that would hear of an end, and
+	// another worker takes its runs: it gives them up.
+	parent := ctx
+	handle := func(ctx context.Context, id controlplane.RunID, last bool) error {
+		ctx, stop := context.WithCancelCause(ctx)
+		defer stop(nil)
+		defer context.AfterFunc(parent, func() {
+			if cause := context.Cause(parent); errors.Is(cause, child.ErrOrphan) {
+				stop(cause)
+			}
+		})()
+		return w.Handle(ctx, id, last)
+	}
+	return e.Work(ctx, host+"-"+strconv.Itoa(os.Getpid()), take, slots, 5*time.Minute, handle)
 }
 
 // beside finds a binary in this one's folder, or on the PATH.
@@ -231,6 +268,9 @@ func (get settings) swarm() (environment map[string]string, files map[string]sec
 		if v, ok := get(name); ok && v != "" {
 			environment[name] = v
 		}
+	}
+	if environment["DOCKER_HOST"] == "" {
+		environment["DOCKER_HOST"] = "unix:///var/run/docker.sock" // docker's own default
 	}
 	if environment["OP_CONNECT_HOST"] == "" {
 		return environment, nil, nil

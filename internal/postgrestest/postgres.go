@@ -152,6 +152,15 @@ func (s *Server) Halt(t testing.TB) {
 	}
 }
 
+// Crash ends the server at once, as a power cut does for those who use it: it
+// writes nothing down, and has to recover when it is resumed.
+func (s *Server) Crash(t testing.TB) {
+	t.Helper()
+	if err := s.halt(syscall.SIGQUIT); err != nil {
+		t.Fatalf("stop PostgreSQL: %v", err)
+	}
+}
+
 func (s *Server) start() error {
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

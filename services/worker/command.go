@@ -61,6 +61,10 @@ func (a *attempt) command(ctx context.Context) error {
 			return a.answer(ctx, "this project's policy is never to deploy")
 		}
 		return a.obey(ctx, controlplane.RunDeploy, controlplane.Critical, fmt.Sprintf("%s/%s", a.project.Cluster, pr.Base))
+	case controlplane.VerbPreview:
+		return a.obey(ctx, controlplane.RunPreview, controlplane.Normal, fmt.Sprintf("%s/preview:%d", a.project.Cluster, number))
+	case controlplane.VerbDestroy:
+		return a.obey(ctx, controlplane.RunDestroy, controlplane.Normal, fmt.Sprintf("%s/preview:%d", a.project.Cluster, number))
 	}
 	return a.answer(ctx, fmt.Sprintf("%s is not built yet", command.Verb))
 }
@@ -87,6 +91,8 @@ func (a *attempt) answer(ctx context.Context, remark string) error {
 		"| command | does |\n|---|---|\n" +
 		"| `plan` | shows what a deploy would change |\n" +
 		"| `deploy` | deploys this pull request's head |\n" +
+		"| `preview` | deploys it beside the real one, for a while |\n" +
+		"| `destroy` | removes the preview |\n" +
 		"| `help` | shows this |\n\nCommands are taken from people with write access.\n")
 	a.result.Summary = "answered"
 	if err := a.forge.Comment(ctx, a.project.Repository, a.input.Change.PullRequest.Number, "help", b.String()); err != nil {

@@ -12,6 +12,7 @@ import (
 type lines struct {
 	store Store
 	run   controlplane.RunID
+	from  int // the number before the first line's
 
 	mu      sync.Mutex
 	n       int
@@ -41,7 +42,7 @@ func (l *lines) add(stream, line string) {
 	if len(line) > maxLine {
 		line = line[:maxLine]
 	}
-	l.waiting = append(l.waiting, controlplane.LogLine{N: l.n, At: time.Now(), Stream: stream, Text: line})
+	l.waiting = append(l.waiting, controlplane.LogLine{N: l.from + l.n, At: time.Now(), Stream: stream, Text: line})
 }
 
 func (l *lines) last() string {

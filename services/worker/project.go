@@ -28,9 +28,7 @@ type attempt struct {
 }
 
 // doProject checks, plans and deploys, as far as the run's kind goes.
-func (w *Worker) doProject(ctx context.Context, run controlplane.Run) (result Result, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("the run took longer than %v", deadline))
-	defer cancel()
+func (w *Worker) doProject(ctx context.Context, run controlplane.Run, last bool) (result Result, err error) {
 	a, err := w.attempt(ctx, run)
 	if err != nil {
 		return Result{}, err
@@ -38,7 +36,12 @@ func (w *Worker) doProject(ctx context.Context, run controlplane.Run) (result Re
 	if err := a.report(ctx, controlplane.Report{State: controlplane.ReportPending, Title: "under way"}); err != nil {
 		return Result{}, err
 	}
-	err = a.steps(ctx, run.Kind)
+	bounded, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("the run took longer than %v", deadline))
+	defer cancel()
+	err = a.steps(bounded, run.Kind)
+	if err != nil && !last && temporary(err) || ctx.Err() != nil {
+		return a.result, err // it will be tried again
+	}
 	return a.result, errors.Join(a.tell(ctx, run.Kind, err), err)
 }
 
@@ -66,6 +69,14 @@ func (a *attempt) steps(ctx context.Context, kind controlplane.RunKind) (err err
 		return fmt.Errorf("%w: %w", errLaunch, err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(a.dir)) }()
+	switch kind {
+	case controlplane.RunDestroy:
+		return a.destroy(ctx)
+	case controlplane.RunPreview:
+		if err := a.mayPreview(ctx); err != nil {
+			return err
+		}
+	}
 	if err := checkout(ctx, a.forge, a.project.Repository, a.input.Change.Commit, a.dir); errors.Is(err, errTree) {
 		return a.fail(err)
 	} else if err != nil {
@@ -74,8 +85,16 @@ func (a *attempt) steps(ctx context.Context, kind controlplane.RunKind) (err err
 	if info, err := os.Stat(filepath.Join(a.dir, filepath.FromSlash(a.project.Folder), "cluster.yaml")); err != nil || !info.Mode().IsRegular() {
 		return a.fail(fmt.Errorf("there is no cluster.yaml in %q of the repository: set the project's folder", a.project.Folder))
 	}
+	if kind == controlplane.RunPreview {
+		if err := a.ownRules(ctx); err != nil {
+			return err
+		}
+	}
 	if err := a.check(ctx); err != nil || kind == controlplane.RunCheck {
 		return err
+	}
+	if kind == controlplane.RunPreview {
+		return a.preview(ctx)
 	}
 	if err := a.plan(ctx); err != nil || kind != controlplane.RunDeploy {
 		return err
@@ -143,6 +162,40 @@ func (a *attempt) deploy(ctx context.Context) error {
 	if a.input.Change.PullRequest != nil && a.input.Change.PullRequest.Fork {
 		return a.fail(errors.New("a fork deploys nothing"))
 	}
+	// A worker that dies after the deploy and before the end of the run leaves
+	// it done. A deploy that failed is a result too.
+	done, err := a.w.Store.Once(ctx, a.run.ID, "deploy", func(ctx context.Context) ([]byte, error) {
+		err := a.rollOut(ctx)
+		var failed *failure
+		if errors.As(err, &failed) {
+			return json.Marshal(deployment{Problem: failed.Error()})
+		}
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(deployment{})
+	})
+	if err != nil {
+		return err
+	}
+	var d deployment
+	if err := json.Unmarshal(done, &d); err != nil {
+		return fmt.Errorf("read what came of the deploy: %w", err)
+	}
+	if d.Problem != "" {
+		return a.fail(errors.New(d.Problem))
+	}
+	a.result.Deployed, a.result.Summary = true, "deployed"
+	return nil
+}
+
+// deployment is what the step leaves.
+type deployment struct {
+	Problem string `json:"problem,omitempty"`
+}
+
+// rollOut has skep deploy, with the secrets that the stacks want.
+func (a *attempt) rollOut(ctx context.Context) error {
 	if _, ok := a.w.Environment["OP_CONNECT_HOST"]; ok {
 		exit, err := a.skep(ctx, "secrets", true, "secrets", "sync")
 		if err != nil {
@@ -159,7 +212,6 @@ func (a *attempt) deploy(ctx context.Context) error {
 	if exit.Code != exitDone {
 		return a.broken("skep deploy", exit)
 	}
-	a.result.Deployed, a.result.Summary = true, "deployed"
 	return nil
 }
 
@@ -186,6 +238,9 @@ func (a *attempt) stacks() []string {
 	return out
 }
 
+// writers are the steps that get what opens the store of secrets.
+var writers = []string{"secrets", "deploy", "preview"}
+
 // skep runs the command in a job. It reaches the Swarm only if it has to, and
 // the store of secrets only to deploy.
 func (a *attempt) skep(ctx context.Context, step string, swarm bool, args ...string) (Exit, error) {
@@ -197,12 +252,12 @@ func (a *attempt) skep(ctx context.Context, step string, swarm bool, args ...str
 	}
 	if swarm {
 		for name, value := range a.w.Environment {
-			if strings.HasPrefix(name, "DOCKER_") || slices.Contains([]string{"secrets", "deploy"}, step) {
+			if strings.HasPrefix(name, "DOCKER_") || slices.Contains(writers, step) {
 				j.Env[name] = value
 			}
 		}
 	}
-	if slices.Contains([]string{"secrets", "deploy"}, step) {
+	if slices.Contains(writers, step) {
 		j.Secrets = a.w.Secrets
 	}
 	exit, err := a.w.Launcher.Launch(ctx, j)

@@ -10,8 +10,15 @@ import (
 	"skep/services/controlplane"
 )
 
-// name is the status's: one for each project of a repository.
-func (a *attempt) name() string { return "skep/" + string(a.project.Name) }
+// name is the status's: one for each project of a repository, and one for its
+// previews.
+func (a *attempt) name() string {
+	name := "skep/" + string(a.project.Name)
+	if commentKey(a.run.Kind) == "preview" {
+		name += "/preview"
+	}
+	return name
+}
 
 // report sets the state of the commit.
 func (a *attempt) report(ctx context.Context, r controlplane.Report) error {
@@ -36,20 +43,25 @@ func (a *attempt) tell(ctx context.Context, kind controlplane.RunKind, cause err
 	case errors.As(cause, &failed):
 		r.State, r.Title = controlplane.ReportFailure, oneLine(failed.Error())
 	case cause != nil:
-		if ctx.Err() != nil || temporary(cause) {
-			return nil // it will be tried again
-		}
 		r.State, r.Title = controlplane.ReportError, oneLine(cause.Error())
 	}
 	r.Summary = a.markdown(kind, r)
 	err := a.report(ctx, r)
 	if pr := a.input.Change.PullRequest; pr != nil {
 		body := "### Skep: " + string(a.project.Name) + "\n\n" + r.Summary
-		if e := a.forge.Comment(ctx, a.project.Repository, pr.Number, "plan/"+string(a.project.Name), body); e != nil {
+		if e := a.forge.Comment(ctx, a.project.Repository, pr.Number, commentKey(kind)+"/"+string(a.project.Name), body); e != nil {
 			err = errors.Join(err, fmt.Errorf("comment on pull request %d: %w", pr.Number, e))
 		}
 	}
 	return err
+}
+
+// commentKey keeps a comment for what is planned, and one for the preview.
+func commentKey(kind controlplane.RunKind) string {
+	if kind == controlplane.RunPreview || kind == controlplane.RunDestroy {
+		return "preview"
+	}
+	return "plan"
 }
 
 // markdown is the summary of a run.

@@ -48,6 +48,10 @@ type Worker struct {
 	Environment map[string]string
 	Secrets     map[string]secrets.Value // files in /run/secrets
 	URL         string                   // of the control plane, for links in reports; may be empty
+	Previews    Previews
+	// Tasks and Credentials are for runs of tasks.
+	Tasks       Tasks
+	Credentials Credentials
 	Log         *slog.Logger
 }
 
@@ -81,7 +85,7 @@ func (w *Worker) Handle(ctx context.Context, id controlplane.RunID, last bool) e
 	if err != nil {
 		return err
 	}
-	if run.State == controlplane.RunSuperseded {
+	if run.State == controlplane.RunSuperseded && run.Project != "" {
 		return w.sayso(ctx, run)
 	}
 	// ErrBusy is another run of the queue: the engine comes again.
@@ -92,16 +96,17 @@ func (w *Worker) Handle(ctx context.Context, id controlplane.RunID, last bool) e
 	}
 	log := w.Log.With("run", id, "kind", run.Kind)
 	log.InfoContext(ctx, "run begins")
-	result, err := w.do(ctx, run)
+	result, err := w.do(ctx, run, last)
 	var failed *failure
-	var later *controlplane.RetryError
 	state, problem := controlplane.RunSucceeded, ""
 	switch {
 	case errors.As(err, &failed):
 		state, result, problem = controlplane.RunFailed, failed.result, failed.Error()
+	case errors.Is(err, controlplane.ErrOver):
+		return nil // somebody ended it
 	case ctx.Err() != nil:
 		return context.Cause(ctx) // the engine gives it to somebody else
-	case err != nil && !last && (temporary(err) || errors.As(err, &later)):
+	case err != nil && !last && temporary(err):
 		log.WarnContext(ctx, "run is tried again", "error", err)
 		return err
 	case err != nil:
@@ -112,7 +117,21 @@ func (w *Worker) Handle(ctx context.Context, id controlplane.RunID, last bool) e
 	if err != nil {
 		return err
 	}
-	return w.Store.Finish(ctx, id, state, output, problem)
+	err = w.Store.Finish(ctx, id, state, output, problem)
+	if errors.Is(err, controlplane.ErrOver) { // superseded or cancelled meanwhile
+		log.InfoContext(ctx, "the run's result is not wanted any more", "error", err)
+		return w.over(ctx, id)
+	}
+	return err
+}
+
+// over says of a run that somebody ended while it worked what became of it.
+func (w *Worker) over(ctx context.Context, id controlplane.RunID) error {
+	run, err := w.Store.Run(ctx, id)
+	if err != nil || run.State != controlplane.RunSuperseded || run.Project == "" {
+		return err
+	}
+	return w.sayso(ctx, run)
 }
 
 // sayso tells the commit of a run that a newer one took its place.
@@ -124,17 +143,33 @@ func (w *Worker) sayso(ctx context.Context, run controlplane.Run) error {
 	return a.report(ctx, controlplane.Report{State: controlplane.ReportSuperseded, Title: "a newer commit took its place"})
 }
 
-// temporary says whether another try may end otherwise.
+// temporary says whether another try may end otherwise: all but what the run
+// itself is at fault for, or what a provider or a launcher will refuse again. A
+// store that is away, above all, fails no run.
 func temporary(err error) bool {
-	return errors.Is(err, errLaunch) || errors.Is(err, context.DeadlineExceeded)
+	var failed *failure
+	if errors.As(err, &failed) {
+		return false
+	}
+	if errors.Is(err, errLaunch) && !errors.Is(err, ErrRefused) {
+		return true
+	}
+	for _, final := range []error{ErrRefused, controlplane.ErrNotFound, controlplane.ErrDenied, controlplane.ErrInvalid, controlplane.ErrOver} {
+		if errors.Is(err, final) {
+			return false
+		}
+	}
+	return true
 }
 
-func (w *Worker) do(ctx context.Context, run controlplane.Run) (Result, error) {
+func (w *Worker) do(ctx context.Context, run controlplane.Run, last bool) (Result, error) {
 	switch run.Kind {
-	case controlplane.RunCheck, controlplane.RunPlan, controlplane.RunDeploy:
-		return w.doProject(ctx, run)
+	case controlplane.RunCheck, controlplane.RunPlan, controlplane.RunDeploy, controlplane.RunPreview, controlplane.RunDestroy:
+		return w.doProject(ctx, run, last)
 	case controlplane.RunCommand:
 		return w.doCommand(ctx, run)
+	case controlplane.RunTask:
+		return w.doTask(ctx, run)
 	}
 	return Result{}, &failure{err: fmt.Errorf("runs of the kind %q are not built yet", run.Kind)}
 }

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"skep/secrets"
 	"skep/services/controlplane"
@@ -22,14 +23,15 @@ import (
 
 // world is a provider, a store and a launcher in memory.
 type world struct {
-	run      controlplane.Run
-	project  controlplane.Project
-	effects  map[string][]byte
-	finished []string // state: problem
-	result   Result
-	logged   []string
-	busy     error
-	last     bool
+	run       controlplane.Run
+	project   controlplane.Project
+	effects   map[string][]byte
+	finished  []string // state: problem
+	result    Result
+	logged    []string
+	busy      error
+	last      bool
+	onceError error
 
 	tree       map[string]string
 	pull       controlplane.PullRequest
@@ -42,7 +44,12 @@ type world struct {
 	jobs    []Job
 	exits   map[string]Exit // by step
 	started []controlplane.Run
+
+	previews []controlplane.Preview
+	seen     string // the cluster file of a job
 }
+
+const mainHead = controlplane.Commit("89abcdef89abcdef89abcdef89abcdef89abcdef")
 
 const commit = controlplane.Commit("0123456789012345678901234567890123456789")
 
@@ -67,8 +74,8 @@ func (w *world) Finish(_ context.Context, _ controlplane.RunID, s controlplane.R
 	return json.Unmarshal(output, &w.result)
 }
 func (w *world) Once(ctx context.Context, _ controlplane.RunID, step string, f func(context.Context) ([]byte, error)) ([]byte, error) {
-	if done, ok := w.effects[step]; ok {
-		return done, nil
+	if done, ok := w.effects[step]; ok || w.onceError != nil {
+		return done, w.onceError
 	}
 	out, err := f(ctx)
 	if err == nil {
@@ -92,11 +99,14 @@ func (w *world) Start(_ context.Context, r controlplane.Run) error {
 	w.started = append(w.started, r)
 	return nil
 }
-func (w *world) Archive(context.Context, controlplane.Repository, controlplane.Commit) (io.ReadCloser, error) {
+func (w *world) Archive(_ context.Context, _ controlplane.Repository, c controlplane.Commit) (io.ReadCloser, error) {
 	var out bytes.Buffer
 	zipped := gzip.NewWriter(&out)
 	files := tar.NewWriter(zipped)
 	for name, content := range w.tree {
+		if c == mainHead {
+			content = "name: of-main\n"
+		}
 		if err := files.WriteHeader(&tar.Header{Name: "b-0123/" + name, Mode: 0o644, Size: int64(len(content)), Typeflag: tar.TypeReg}); err != nil {
 			return nil, err
 		}
@@ -107,7 +117,7 @@ func (w *world) Archive(context.Context, controlplane.Repository, controlplane.C
 	return io.NopCloser(&out), errors.Join(files.Close(), zipped.Close())
 }
 func (w *world) Head(context.Context, controlplane.Repository, controlplane.Branch) (controlplane.Commit, error) {
-	return commit, nil
+	return mainHead, nil
 }
 func (w *world) PullRequest(context.Context, controlplane.Repository, int) (controlplane.PullRequest, error) {
 	return w.pull, nil
@@ -128,11 +138,28 @@ func (w *world) Report(_ context.Context, _ controlplane.Repository, _ controlpl
 	return nil
 }
 func (w *world) Test(context.Context) (string, error) { return "", nil }
+func (w *world) PutPreview(_ context.Context, p controlplane.Preview) (controlplane.Preview, error) {
+	w.previews = append(w.previews, p)
+	return p, nil
+}
+func (w *world) ListPreviews(context.Context, controlplane.Name) ([]controlplane.Preview, error) {
+	return w.previews, nil
+}
+func (w *world) DeletePreview(_ context.Context, _ controlplane.Name, number int) error {
+	i := slices.IndexFunc(w.previews, func(p controlplane.Preview) bool { return p.Number == number })
+	if i < 0 {
+		return controlplane.ErrNotFound
+	}
+	w.previews = slices.Delete(w.previews, i, i+1)
+	return nil
+}
 
 func (w *world) Launch(_ context.Context, j Job) (Exit, error) {
-	if _, err := os.Stat(filepath.Join(j.Tree, "stacks/cluster.yaml")); err != nil {
+	content, err := os.ReadFile(filepath.Join(j.Tree, "stacks/cluster.yaml"))
+	if err != nil && j.Step != "destroy" {
 		return Exit{}, err
 	}
+	w.seen = string(content)
 	w.jobs = append(w.jobs, j)
 	if j.Step == "deploy" && w.exits["deploy"].Code != 0 {
 		j.Output("stderr", "Error: service app_web: the health check fails")
@@ -143,7 +170,7 @@ func (w *world) Launch(_ context.Context, j Job) (Exit, error) {
 func (w *world) handle(t *testing.T) error {
 	t.Helper()
 	worker := &Worker{
-		Store: w, Forges: w, Starter: w, Launcher: w, URL: "https://skep.example.com", Log: slog.New(slog.DiscardHandler),
+		Store: w, Previews: w, Forges: w, Starter: w, Launcher: w, URL: "https://skep.example.com", Log: slog.New(slog.DiscardHandler),
 		Environment: map[string]string{"DOCKER_HOST": "tcp://d:1", "OP_CONNECT_HOST": "http://c"},
 		Secrets:     map[string]secrets.Value{"op-connect-token": secrets.NewValue([]byte("planted"))},
 	}
@@ -291,14 +318,17 @@ func TestCommands(t *testing.T) {
 		help    string // of the answer
 		silent  bool
 	}{
-		"plan":          {command: controlplane.Command{Verb: controlplane.VerbPlan}, started: controlplane.RunPlan, queue: "c/pull:7"},
-		"deploy":        {command: controlplane.Command{Verb: controlplane.VerbDeploy, Stacks: []controlplane.Name{"app"}}, started: controlplane.RunDeploy, queue: "c/main"},
-		"no permission": {command: controlplane.Command{Verb: controlplane.VerbDeploy}, change: func(w *world) { w.may = controlplane.PermissionRead }, silent: true},
-		"a fork":        {command: controlplane.Command{Verb: controlplane.VerbDeploy}, change: func(w *world) { w.pull.Fork = true }, help: "comes from a fork"},
-		"a fork's plan": {command: controlplane.Command{Verb: controlplane.VerbPlan}, change: func(w *world) { w.pull.Fork = true }, started: controlplane.RunPlan, queue: "c/pull:7"},
-		"never":         {command: controlplane.Command{Verb: controlplane.VerbDeploy}, change: func(w *world) { w.project.Deploy = controlplane.DeployNever }, help: "never to deploy"},
-		"help":          {command: controlplane.Command{Verb: controlplane.VerbHelp}, help: "/skep <command>"},
-		"nonsense":      {command: controlplane.Command{Verb: controlplane.VerbHelp, Problem: "there is no such command"}, help: "no such command"},
+		"plan":             {command: controlplane.Command{Verb: controlplane.VerbPlan}, started: controlplane.RunPlan, queue: "c/pull:7"},
+		"deploy":           {command: controlplane.Command{Verb: controlplane.VerbDeploy, Stacks: []controlplane.Name{"app"}}, started: controlplane.RunDeploy, queue: "c/main"},
+		"no permission":    {command: controlplane.Command{Verb: controlplane.VerbDeploy}, change: func(w *world) { w.may = controlplane.PermissionRead }, silent: true},
+		"a fork":           {command: controlplane.Command{Verb: controlplane.VerbDeploy}, change: func(w *world) { w.pull.Fork = true }, help: "comes from a fork"},
+		"a fork's plan":    {command: controlplane.Command{Verb: controlplane.VerbPlan}, change: func(w *world) { w.pull.Fork = true }, started: controlplane.RunPlan, queue: "c/pull:7"},
+		"never":            {command: controlplane.Command{Verb: controlplane.VerbDeploy}, change: func(w *world) { w.project.Deploy = controlplane.DeployNever }, help: "never to deploy"},
+		"preview":          {command: controlplane.Command{Verb: controlplane.VerbPreview}, started: controlplane.RunPreview, queue: "c/preview:7"},
+		"destroy":          {command: controlplane.Command{Verb: controlplane.VerbDestroy}, started: controlplane.RunDestroy, queue: "c/preview:7"},
+		"a fork's preview": {command: controlplane.Command{Verb: controlplane.VerbPreview}, change: func(w *world) { w.pull.Fork = true }, help: "comes from a fork"},
+		"help":             {command: controlplane.Command{Verb: controlplane.VerbHelp}, help: "/skep <command>"},
+		"nonsense":         {command: controlplane.Command{Verb: controlplane.VerbHelp, Problem: "there is no such command"}, help: "no such command"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(controlplane.RunCommand, said(test.command))
@@ -356,6 +386,66 @@ func TestStates(t *testing.T) {
 			}
 			if len(w.jobs) != 0 || len(w.finished) != 0 || !slices.Equal(w.states(), test.states) {
 				t.Errorf("jobs %q, finished %q, reports %q", w.steps(), w.finished, w.states())
+			}
+		})
+	}
+}
+
+func TestPreviews(t *testing.T) {
+	up := Exit{Stdout: []byte(`{"preview":"pr-7","stacks":["pr-7-app"],"urls":["https://pr-7-app.example.com"],"expires":"2026-01-02T03:04:05Z"}`)}
+	w := newWorld(controlplane.RunPreview, pull(false))
+	w.project.Previews = controlplane.Previews{Enabled: true, Limit: 1, Lifetime: 8 * time.Hour}
+	w.exits["preview"] = up
+	w.tree["stacks/cluster.yaml"] = "name: of-the-pull-request\n"
+	for range 2 { // a second time is the same one
+		if err := w.handle(t); err != nil {
+			t.Fatal(err)
+		}
+	}
+	job := w.jobs[1]
+	if got := strings.Join(job.Command, " "); got != "skep -C stacks preview up pr-7 --ttl 8h0m0s --json" || job.Env["OP_CONNECT_HOST"] == "" || len(job.Secrets) != 1 {
+		t.Errorf("the job is %s with %v", got, job.Env)
+	}
+	if w.seen != "name: of-main\n" {
+		t.Errorf("the preview goes by the rules %q", w.seen)
+	}
+	if len(w.previews) == 0 || w.previews[0].Number != 7 || !slices.Equal(w.previews[0].Hosts, []string{"https://pr-7-app.example.com"}) {
+		t.Errorf("previews %+v", w.previews)
+	}
+	if got := w.reports[1]; got.Name != "skep/home/preview" || got.Title != "preview until 2026-01-02 03:04:05 UTC" {
+		t.Errorf("the report is %+v", got)
+	}
+	if !strings.Contains(w.comments["preview/home"], "https://pr-7-app.example.com") {
+		t.Errorf("comments %q", w.comments)
+	}
+	w.previews = w.previews[:1]
+
+	gone := newWorld(controlplane.RunDestroy, pull(false))
+	gone.previews = w.previews
+	if err := gone.handle(t); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(gone.jobs[0].Command, " "); got != "skep -C stacks preview down pr-7 --yes" || len(gone.previews) != 0 || len(gone.jobs[0].Secrets) != 0 {
+		t.Errorf("the job is %s, previews are %v", got, gone.previews)
+	}
+
+	for name, test := range map[string]struct {
+		change func(*world)
+		want   string
+	}{
+		"off":  {func(w *world) { w.project.Previews.Enabled = false }, "failed: this project has no previews: set previews.enabled"},
+		"full": {func(w *world) { w.previews = []controlplane.Preview{{Number: 8}} }, "failed: there are 1 previews already, as many as the project takes: close one with /skep destroy"},
+		"fork": {func(w *world) { w.run.Input, _ = json.Marshal(pull(true)) }, "failed: a fork gets no preview"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(controlplane.RunPreview, pull(false))
+			w.project.Previews = controlplane.Previews{Enabled: true, Limit: 1}
+			test.change(w)
+			if err := w.handle(t); err != nil {
+				t.Fatal(err)
+			}
+			if len(w.jobs) != 0 || !slices.Equal(w.finished, []string{test.want}) {
+				t.Errorf("jobs %q, finished %q", w.steps(), w.finished)
 			}
 		})
 	}

@@ -6,6 +6,8 @@
 // (engine/hatchet), or a service somewhere. This package does not know which.
 package engine
 
+//lint:file-ignore SA1019 The SDK takes its options from the package that it deprecates.
+
 import (
 	"context"
 	"crypto/tls"

@@ -186,6 +186,20 @@ func (s *Store) ListRuns(ctx context.Context, filter RunFilter, page Page) (runs
 	return runs, next, err
 }
 
+// Unfinished returns the runs of a task that wait or work, without inputs and
+// outputs, the newest 1000 of each at most.
+func (s *Store) Unfinished(ctx context.Context, task controlplane.Name) ([]controlplane.Run, error) {
+	var found []controlplane.Run
+	for _, state := range []controlplane.RunState{controlplane.RunQueued, controlplane.RunRunning} {
+		runs, _, err := s.ListRuns(ctx, RunFilter{Task: task, State: state}, Page{Limit: maxPage})
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, runs...)
+	}
+	return found, nil
+}
+
 // PruneRuns removes runs that ended before a time, with their logs, effects and
 // artefacts.
 func (s *Store) PruneRuns(ctx context.Context, before time.Time) (int64, error) {

@@ -53,8 +53,8 @@ func TestAsOrdinaryUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	as := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
-	try := exec.CommandContext(t.Context(), probed)
-	try.SysProcAttr = &syscall.SysProcAttr{Credential: as.Credential, Cloneflags: syscall.CLONE_NEWUSER}
+	try := exec.CommandContext(t.Context(), "unshare", "--user", probed)
+	try.SysProcAttr = as
 	if err := try.Run(); err != nil {
 		if os.Getenv("SKEP_NO_SKIP") == "1" {
 			t.Fatalf("ordinary users cannot make namespaces here: %v", err)

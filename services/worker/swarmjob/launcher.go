@@ -1,4 +1,4 @@
-// Package swarmjob launches jobs on a Swarm: each is a service that runs once,
+// Package swarmjob launches jobs on a Swarm: each is a service whose one container runs once,
 // on a network of its own, with a secret for each credential, and all of it is
 // removed afterwards, by the launcher or, if that died, by a sweeper.
 package swarmjob
@@ -132,8 +132,7 @@ func (l Launcher) create(ctx context.Context, p plan) (service string, err error
 }
 
 const (
-	// A config holds less than 1,024,000 bytes, and all of a task's go to its node
-	// in one message.
+	// A config holds less than 1,024,000 bytes.
 	chunkBytes = 999_000
 	maxChunks  = 32
 )

@@ -127,11 +127,12 @@ func containerSpec(l Launcher, j worker.Job) *swarm.ContainerSpec {
 			Type: mount.TypeTmpfs, Target: folder, TmpfsOptions: &mount.TmpfsOptions{SizeBytes: tmpBytes, Mode: 0o1777},
 		})
 	}
+	// No working directory: the engine would make it in the image, root's, and a
+	// folder that is there keeps its mode when it becomes a tmpfs.
 	env := map[string]string{"HOME": "/tmp", "TMPDIR": "/tmp"}
 	if j.Image == "" {
 		env["PATH"] = "/"
 		spec.Image, spec.Command, spec.Args = l.Image, []string{"/skep-job"}, append([]string{"-tree", treeFolder, "--"}, j.Command...)
-		spec.Dir = "/work"
 	}
 	maps.Copy(env, j.Env)
 	for _, name := range slices.Sorted(maps.Keys(env)) {
@@ -140,12 +141,14 @@ func containerSpec(l Launcher, j worker.Job) *swarm.ContainerSpec {
 	return spec
 }
 
-// serviceSpec runs a container once, whatever comes of it.
+// serviceSpec runs a container once, whatever comes of it. It is no
+// replicated-job: the containers of one run on when it is removed
+// (moby/moby#44312), and it may run again under a new leader (moby/moby#53632).
 func serviceSpec(name string, marks map[string]string, c *swarm.ContainerSpec, l controlplane.Limits, constraints, networks []string) swarm.ServiceSpec {
 	once := uint64(1)
 	spec := swarm.ServiceSpec{
 		Annotations: swarm.Annotations{Name: name, Labels: marks},
-		Mode:        swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{MaxConcurrent: &once, TotalCompletions: &once}},
+		Mode:        swarm.ServiceMode{Replicated: &swarm.ReplicatedService{Replicas: &once}},
 		TaskTemplate: swarm.TaskSpec{
 			ContainerSpec: c, Resources: &swarm.ResourceRequirements{Limits: limits(l)},
 			RestartPolicy: &swarm.RestartPolicy{Condition: swarm.RestartPolicyConditionNone},

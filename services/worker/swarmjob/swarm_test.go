@@ -29,8 +29,8 @@ import (
 
 const (
 	testRun   controlplane.RunID = "01890000-89ab-7def-8123-456789abcdef"
-	testImage                    = "skep-worker:test"
-	probe                        = "skep/services/worker/testdata/probe"
+	testImage string             = "skep-worker:test"
+	probe     string             = "skep/services/worker/testdata/probe"
 )
 
 func TestMain(m *testing.M) {
@@ -65,7 +65,7 @@ func newLauncher(t testing.TB, host string) Launcher {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { api.Close() })
-	return Launcher{API: api, Image: testImage, Log: slog.New(slog.DiscardHandler)}
+	return Launcher{API: api, Image: testImage, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 }
 
 func pack(to string, files map[string]string) (err error) {
@@ -160,7 +160,7 @@ func TestLaunch(t *testing.T) {
 			"stdout: stat: /run/secrets/token 400 65534", `stdout: cat: /run/secrets/token: "[redacted]\n"`, "stdout: [redacted]", "stderr: [redacted]",
 			`stdout: cat: /work/new: "1"`, "stdout: write: error: open /new: read-only file system", "stdout: CapEff: 0000000000000000",
 			"stdout: stat: error: no such file or directory")
-		for _, want := range []string{"uid 65534 gid 65534 groups [", "INPUT=1 PATH=/ TMPDIR=/tmp", "dial: error:"} {
+		for _, want := range []string{"uid 65534 gid 65534 groups [", " INPUT=1 PATH=/ PWD=/work TMPDIR=/tmp", "dial: error:"} {
 			if !strings.Contains(s.all(), want) {
 				t.Errorf("no %q:\n%s", want, s.all())
 			}
@@ -317,7 +317,6 @@ func cannotStart(t *testing.T, l Launcher) {
 	}{
 		"no image":   {func(j *worker.Job, _ *Launcher) { j.Image = "registry.invalid/none:1" }, "load it on every node"},
 		"no node":    {func(_ *worker.Job, l *Launcher) { l.Constraints = []string{"node.labels.none==yes"} }, "no node took the job within 1s: no suitable node"},
-		"no program": {func(j *worker.Job, _ *Launcher) { j.Image, j.Command = testImage, []string{"/none"} }, "did not start"},
 		"no network": {func(j *worker.Job, l *Launcher) { j.Swarm, l.Networks = true, []string{"none"} }, "network none not found"},
 		"no value": {func(j *worker.Job, _ *Launcher) {
 			j.Secrets = map[string]secrets.Value{"token": secrets.NewValue(nil)}
@@ -461,7 +460,7 @@ func crash(host string) error {
 		return err
 	}
 	var calls atomic.Int64
-	api, err := client.New(client.WithHost(host), client.WithResponseHook(func(r *http.Response) {
+	api, err := client.New(client.WithHost(host), client.WithHTTPResponseHook(func(r *http.Response) {
 		if r.Request.Method != http.MethodGet && r.Request.Method != http.MethodHead && calls.Add(1) == after {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}

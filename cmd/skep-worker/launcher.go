@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/moby/moby/client"
+
+	"skep/services/worker"
+	"skep/services/worker/process"
+	"skep/services/worker/swarmjob"
+)
+
+// launcher is where jobs run: on the Swarm if there is an image for them, else
+// as processes of this machine. What runs beside it is in background.
+func (get settings) launcher(skep string, runs swarmjob.Runs, log *slog.Logger) (l worker.Launcher, background func(context.Context) error, err error) {
+	image, _ := get("SKEP_JOB_IMAGE")
+	commands := get.list("SKEP_LOCAL_COMMANDS")
+	if image == "" {
+		if skep == "" {
+			if skep, err = beside("skep"); err != nil {
+				return nil, nil, err
+			}
+		}
+		return process.Launcher{Skep: skep, Commands: commands}, func(context.Context) error { return nil }, nil
+	}
+	if len(commands) > 0 || skep != "" {
+		return nil, nil, errors.New("jobs run on the Swarm, as SKEP_JOB_IMAGE says: leave out SKEP_LOCAL_COMMANDS and -skep")
+	}
+	api, err := client.New(client.FromEnv)
+	if err != nil {
+		return nil, nil, fmt.Errorf("talk to Docker: %w", err)
+	}
+	jobs := swarmjob.Launcher{
+		API: api, Image: image, Log: log,
+		Networks: get.list("SKEP_JOB_NETWORKS"), TaskNetworks: get.list("SKEP_TASK_NETWORKS"), Constraints: get.list("SKEP_JOB_CONSTRAINTS"),
+	}
+	sweeper := swarmjob.Sweeper{API: api, Runs: runs, Log: log}
+	return jobs, func(ctx context.Context) error { return errors.Join(sweeper.Run(ctx), api.Close()) }, nil
+}
+
+// list is a setting with commas between.
+func (get settings) list(name string) (out []string) {
+	value, _ := get(name)
+	for item := range strings.SplitSeq(value, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			out = append(out, item)
+		}
+	}
+	return out
+}

@@ -1,0 +1,86 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"skep/services/controlplane"
+	"skep/services/controlplane/store"
+)
+
+// Run is one durable piece of work.
+type Run struct {
+	ID       controlplane.RunID    `json:"id"`
+	Kind     controlplane.RunKind  `json:"kind"`
+	Project  controlplane.Name     `json:"project,omitempty"`
+	Task     controlplane.Name     `json:"task,omitempty"`
+	Queue    string                `json:"queue,omitempty" doc:"Runs of a queue wait for one another, the newest wins"`
+	Priority controlplane.Priority `json:"priority" enum:"critical,normal,batch"`
+	State    controlplane.RunState `json:"state" enum:"queued,running,succeeded,failed,cancelled,superseded"`
+	Error    string                `json:"error,omitempty"`
+	Created  time.Time             `json:"created"`
+	Started  *time.Time            `json:"started,omitempty"`
+	Ended    *time.Time            `json:"ended,omitempty"`
+}
+
+// FullRun is a run with what it began with and what came of it.
+type FullRun struct {
+	Run
+	Input  json.RawMessage `json:"input"`
+	Output json.RawMessage `json:"output"`
+}
+
+// ByRun is the path of a run.
+type ByRun struct {
+	ID controlplane.RunID `path:"id" pattern:"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$" patternDescription:"a UUID in lower case"`
+}
+
+func showRun(r controlplane.Run) Run {
+	return Run{
+		ID: r.ID, Kind: r.Kind, Project: r.Project, Task: r.Task, Queue: r.Queue, Priority: r.Priority, State: r.State, Error: r.Error,
+		Created: r.Created.UTC(), Started: timestamp(r.Started), Ended: timestamp(r.Ended),
+	}
+}
+
+func (a *API) runRoutes() {
+	const one = "/runs/{id}"
+	register(a, operation{
+		id: "run.list", method: http.MethodGet, path: "/runs", summary: "List runs, the newest first", scope: controlplane.ScopeRead,
+	}, func(ctx context.Context, in *struct {
+		Paging
+		Project controlplane.Name     `query:"project" maxLength:"63"`
+		Task    controlplane.Name     `query:"task" maxLength:"63"`
+		State   controlplane.RunState `query:"state" enum:"queued,running,succeeded,failed,cancelled,superseded"`
+	}) (*Reply[Page[Run]], error) {
+		list := filters("runs", string(in.Project), string(in.Task), string(in.State))
+		before, err := in.number(list)
+		if err != nil {
+			return nil, err
+		}
+		filter := store.RunFilter{Project: in.Project, Task: in.Task, State: in.State}
+		found, next, err := a.options.Store.ListRuns(ctx, filter, store.Page{Before: before, Limit: in.Limit})
+		return reply(numbered(list, found, next, showRun), err)
+	})
+	register(a, operation{
+		id: "run.get", method: http.MethodGet, path: one, summary: "Show a run", scope: controlplane.ScopeRead,
+	}, func(ctx context.Context, in *ByRun) (*Reply[FullRun], error) {
+		r, err := a.options.Store.Run(ctx, in.ID)
+		return reply(FullRun{Run: showRun(r), Input: document(r.Input), Output: document(r.Output)}, err)
+	})
+	register(a, operation{
+		id: "run.cancel", method: http.MethodPost, path: one + "/cancel", summary: "Cancel a run that waits or works",
+		scope: controlplane.ScopeDeploy, status: http.StatusAccepted, errors: []int{http.StatusConflict},
+	}, func(ctx context.Context, in *ByRun) (*nothing, error) {
+		return done(a.options.Store.Cancel(ctx, in.ID, "cancelled by "+actor(callerOf(ctx).token)))
+	})
+}
+
+// document is JSON even where there is none.
+func document(raw []byte) json.RawMessage {
+	if len(raw) == 0 {
+		return json.RawMessage("null")
+	}
+	return raw
+}

@@ -12,7 +12,7 @@ OUT := build
 TOOL := go tool -modfile=.ci/tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build images generate test cover fuzz bench performance lint queries docs docs-check demo demo-stop clean
+.PHONY: help build images generate test cover fuzz soak bench performance lint queries docs docs-check demo demo-stop clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ fuzz: ## Run every fuzz target for FUZZTIME=50000x
 	while IFS=: read -r file target; do \
 		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$(dirname "$$file")" || exit 1; \
 	done
+
+soak: ## Send the control plane 200,000 deliveries
+	.demo/install.sh test
+	SKEP_SOAK=1 go test -run TestDeliveryFlood -timeout 60m -v ./cmd/skep-server
 
 bench: ## Run the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...

@@ -287,6 +287,7 @@ func (p *plane) value() string {
 // A push deploys, a broken one is told of where it is wrong, a pull request is
 // planned, a fork deploys nothing, and what a server left behind the next ends.
 func TestPushDeploys(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t)
 	first := p.push("main", "ann", map[string]string{"cluster.yaml": cluster, "app/stack.yaml": app("one", "")})
 	p.reported(first, "success")

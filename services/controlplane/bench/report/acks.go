@@ -77,7 +77,7 @@ at full speed %d senders do not wait.
 		ratio(median(skep.full.p50), median(bare.full.p50)), ratio(median(skep.full.p99), median(bare.full.p99)),
 		ratio(median(skep.perSecond), median(bare.perSecond)))
 	fmt.Fprint(out, `
-- *verify + insert* reads the body, compares the signature and inserts the same row by the same driver; it limits, logs and counts nothing.
+- *verify + insert* reads the body, compares the signature and inserts the body by the same driver; it limits, logs and counts nothing.
 `)
 	return nil
 }

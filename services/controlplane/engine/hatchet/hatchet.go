@@ -141,7 +141,7 @@ func (c Config) address() string { return net.JoinHostPort("127.0.0.1", strconv.
 func (c Config) environment() error {
 	for name, value := range map[string]string{
 		"DATABASE_URL":         c.DatabaseURL,
-		"DATABASE_MAX_CONNS":   "20",
+		"DATABASE_MAX_CONNS":   "12",
 		"SERVER_MSGQUEUE_KIND": "postgres",
 		"SERVER_GRPC_PORT":     strconv.Itoa(c.Port),
 		"SERVER_GRPC_INSECURE": "true",

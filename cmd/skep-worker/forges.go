@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"skep/secrets"
+	"skep/secrets/onepassword"
 	"skep/services/controlplane"
 	"skep/services/controlplane/integration"
 	"skep/services/controlplane/integration/azuredevops"
@@ -16,8 +17,9 @@ import (
 // forges opens integrations. A client is kept for as long as its credentials
 // are the same: it knows short-lived tokens and rate limits.
 type forges struct {
-	store    *store.Store
-	registry *integration.Registry
+	store       *store.Store
+	credentials credentials
+	registry    *integration.Registry
 
 	mu   sync.Mutex
 	open map[key]opened
@@ -33,9 +35,9 @@ type opened struct {
 	forge   controlplane.Forge
 }
 
-func newForges(s *store.Store, o integration.Options) *forges {
+func newForges(s *store.Store, c credentials, o integration.Options) *forges {
 	return &forges{
-		store: s, open: map[key]opened{},
+		store: s, credentials: c, open: map[key]opened{},
 		registry: integration.NewRegistry(o, github.Driver(), azuredevops.Driver(), gitlab.Driver()),
 	}
 }
@@ -51,13 +53,41 @@ func (f *forges) Forge(ctx context.Context, p controlplane.Provider, name contro
 	if o, ok := f.open[at]; ok && o.version == in.Version {
 		return o.forge, nil
 	}
-	credentials := func(ctx context.Context, use func(integration.Values) error) error {
-		return f.store.Credentials(ctx, p, name, func(v map[string]secrets.Value) error { return use(v) })
-	}
-	forge, err := f.registry.Forge(p, in.Settings, credentials)
+	forge, err := f.registry.Forge(p, in.Settings, f.credentials.of(p, name))
 	if err != nil {
 		return nil, err
 	}
 	f.open[at] = opened{in.Version, forge}
 	return forge, nil
+}
+
+// credentials are those of integrations; what they refer to by op:// is read at
+// each use. source is nil where there is no 1Password.
+type credentials struct {
+	store  *store.Store
+	source secrets.Source
+}
+
+func (c credentials) of(p controlplane.Provider, name controlplane.Name) integration.Credentials {
+	return integration.Resolve(func(ctx context.Context, use func(integration.Values) error) error {
+		return c.store.Credentials(ctx, p, name, func(v map[string]secrets.Value) error { return use(v) })
+	}, c.source)
+}
+
+// Credentials are for tasks.
+func (c credentials) Credentials(ctx context.Context, p controlplane.Provider, name controlplane.Name, use func(map[string]secrets.Value) error) error {
+	return c.of(p, name)(ctx, func(v integration.Values) error { return use(v) })
+}
+
+// connect is 1Password Connect, where there is one.
+func (get settings) connect() (secrets.Source, error) {
+	host, _ := get("OP_CONNECT_HOST")
+	if host == "" {
+		return nil, nil
+	}
+	token, err := onepassword.TokenFrom(get)
+	if err != nil {
+		return nil, err
+	}
+	return onepassword.New(host, token, onepassword.Config{UserAgent: "skep-worker"})
 }

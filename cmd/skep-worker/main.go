@@ -158,9 +158,14 @@ func serve(ctx context.Context, get settings, classes string, slots int, skep st
 	if err != nil {
 		return err
 	}
+	source, err := get.connect()
+	if err != nil {
+		return err
+	}
+	hold := credentials{db, source}
 	w := &worker.Worker{
-		Store: db, Previews: db, Tasks: db, Credentials: db, Starter: engine.Starter{Runs: db, Engine: e},
-		Forges: newForges(db, integration.Options{Log: log, Loopback: loopback == "on"}), Launcher: jobs,
+		Store: db, Previews: db, Tasks: db, Credentials: hold, Starter: engine.Starter{Runs: db, Engine: e},
+		Forges: newForges(db, hold, integration.Options{Log: log, Loopback: loopback == "on"}), Launcher: jobs,
 		Environment: environment, Secrets: files, URL: link, Log: log,
 	}
 	host, err := os.Hostname()

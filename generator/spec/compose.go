@@ -170,7 +170,7 @@ func substitute(s string, lookup template.Mapping) (string, error) {
 // composeProblem finds the place that one of the loader's errors speaks of.
 func composeProblem(doc *document, path string, err error) problem.Problem {
 	text := strings.ReplaceAll(withoutPath(err), filepath.Dir(path)+string(filepath.Separator), "")
-	text = strings.Join(strings.Fields(text), " ")
+	text = fromTheFirst(strings.Join(strings.Fields(text), " "))
 	pos := doc.positions.At()
 	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" \"':,", r) }) {
 		if keys := strings.Split(word, "."); len(keys) > 1 && doc.positions.Has(keys[0]) {
@@ -182,6 +182,22 @@ func composeProblem(doc *document, path string, err error) problem.Problem {
 		}
 	}
 	return ruleCompose.At(pos, "%s", text)
+}
+
+// fromTheFirst lets a circle of services begin with the first by name: the
+// loader begins where its map does.
+func fromTheFirst(text string) string {
+	const circle, step = "Circular reference: ", " extends "
+	rest, ok := strings.CutPrefix(text, circle)
+	services := strings.Split(rest, step)
+	last := len(services) - 1
+	if !ok || last < 1 || services[0] != services[last] {
+		return text
+	}
+	ring := services[:last]
+	first := slices.Index(ring, slices.Min(ring))
+	ring = slices.Concat(ring[first:], ring[:first], ring[first:first+1])
+	return circle + strings.Join(ring, step)
 }
 
 // withoutPath drops the absolute path that os errors begin with.

@@ -56,7 +56,7 @@ func (a *attempt) command(ctx context.Context) error {
 	switch command.Verb {
 	case controlplane.VerbPlan:
 		return a.obey(ctx, controlplane.RunPlan, controlplane.Normal, fmt.Sprintf("%s/pull:%d", a.project.Cluster, number))
-	case controlplane.VerbDeploy:
+	case controlplane.VerbDeploy, controlplane.VerbRollback:
 		if a.project.Deploy == controlplane.DeployNever {
 			return a.answer(ctx, "this project's policy is never to deploy")
 		}
@@ -66,7 +66,7 @@ func (a *attempt) command(ctx context.Context) error {
 	case controlplane.VerbDestroy:
 		return a.obey(ctx, controlplane.RunDestroy, controlplane.Normal, fmt.Sprintf("%s/preview:%d", a.project.Cluster, number))
 	}
-	return a.answer(ctx, fmt.Sprintf("%s is not built yet", command.Verb))
+	return a.answer(ctx, fmt.Sprintf("%s is no command", command.Verb))
 }
 
 // obey starts the run that a command asks for, in the queue of its like.
@@ -91,6 +91,7 @@ func (a *attempt) answer(ctx context.Context, remark string) error {
 		"| command | does |\n|---|---|\n" +
 		"| `plan` | shows what a deploy would change |\n" +
 		"| `deploy` | deploys this pull request's head |\n" +
+		"| `rollback` | brings stacks back to their revision before |\n" +
 		"| `preview` | deploys it beside the real one, for a while |\n" +
 		"| `destroy` | removes the preview |\n" +
 		"| `help` | shows this |\n\nCommands are taken from people with write access.\n")

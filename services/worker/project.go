@@ -69,10 +69,12 @@ func (a *attempt) steps(ctx context.Context, kind controlplane.RunKind) (err err
 		return fmt.Errorf("%w: %w", errLaunch, err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(a.dir)) }()
-	switch kind {
-	case controlplane.RunDestroy:
+	switch {
+	case kind == controlplane.RunDestroy:
 		return a.destroy(ctx)
-	case controlplane.RunPreview:
+	case kind == controlplane.RunDeploy && a.input.Command != nil && a.input.Command.Verb == controlplane.VerbRollback:
+		return a.rollback(ctx)
+	case kind == controlplane.RunPreview:
 		if err := a.mayPreview(ctx); err != nil {
 			return err
 		}
@@ -162,10 +164,45 @@ func (a *attempt) deploy(ctx context.Context) error {
 	if a.input.Change.PullRequest != nil && a.input.Change.PullRequest.Fork {
 		return a.fail(errors.New("a fork deploys nothing"))
 	}
-	// A worker that dies after the deploy and before the end of the run leaves
-	// it done. A deploy that failed is a result too.
-	done, err := a.w.Store.Once(ctx, a.run.ID, "deploy", func(ctx context.Context) ([]byte, error) {
-		err := a.rollOut(ctx)
+	if err := a.once(ctx, "deploy", a.rollOut); err != nil {
+		return err
+	}
+	a.result.Deployed, a.result.Summary = true, "deployed"
+	return nil
+}
+
+// rollback brings stacks back to their revision before, or the one that was
+// deployed last.
+func (a *attempt) rollback(ctx context.Context) error {
+	stacks := a.stacks()
+	if len(stacks) == 0 {
+		stacks = []string{""}
+	}
+	for _, stack := range stacks {
+		err := a.once(ctx, "rollback "+stack, func(ctx context.Context) error {
+			args := []string{"rollback"}
+			if stack != "" {
+				args = append(args, stack)
+			}
+			exit, err := a.skep(ctx, "rollback", true, args...)
+			if err == nil && exit.Code != exitDone {
+				err = a.broken("skep rollback", exit)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	a.result.Deployed, a.result.Summary = true, "rolled back"
+	return nil
+}
+
+// once does what changes the Swarm. A worker that dies after it and before the
+// end of the run leaves it done. That it failed is a result too.
+func (a *attempt) once(ctx context.Context, step string, f func(context.Context) error) error {
+	done, err := a.w.Store.Once(ctx, a.run.ID, step, func(ctx context.Context) ([]byte, error) {
+		err := f(ctx)
 		var failed *failure
 		if errors.As(err, &failed) {
 			return json.Marshal(deployment{Problem: failed.Error()})
@@ -185,7 +222,6 @@ func (a *attempt) deploy(ctx context.Context) error {
 	if d.Problem != "" {
 		return a.fail(errors.New(d.Problem))
 	}
-	a.result.Deployed, a.result.Summary = true, "deployed"
 	return nil
 }
 

@@ -171,7 +171,7 @@ func (w *Worker) do(ctx context.Context, run controlplane.Run, last bool) (Resul
 	case controlplane.RunTask:
 		return w.doTask(ctx, run)
 	}
-	return Result{}, &failure{err: fmt.Errorf("runs of the kind %q are not built yet", run.Kind)}
+	return Result{}, &failure{err: fmt.Errorf("nothing does runs of the kind %q", run.Kind)}
 }
 
 // deadline bounds one attempt at a run.

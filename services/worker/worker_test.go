@@ -156,7 +156,7 @@ func (w *world) DeletePreview(_ context.Context, _ controlplane.Name, number int
 
 func (w *world) Launch(_ context.Context, j Job) (Exit, error) {
 	content, err := os.ReadFile(filepath.Join(j.Tree, "stacks/cluster.yaml"))
-	if err != nil && j.Step != "destroy" {
+	if err != nil && j.Step != "destroy" && j.Step != "rollback" {
 		return Exit{}, err
 	}
 	w.seen = string(content)
@@ -448,5 +448,34 @@ func TestPreviews(t *testing.T) {
 				t.Errorf("jobs %q, finished %q", w.steps(), w.finished)
 			}
 		})
+	}
+}
+
+func TestRollback(t *testing.T) {
+	in := pull(false)
+	in.Command = &controlplane.Command{Verb: controlplane.VerbRollback, Stacks: []controlplane.Name{"app", "db"}}
+	w := newWorld(controlplane.RunDeploy, in)
+	if err := w.handle(t); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, j := range w.jobs {
+		got = append(got, strings.Join(j.Command[3:], " "))
+		if len(j.Secrets) != 0 {
+			t.Error("a rollback gets secrets")
+		}
+	}
+	if !slices.Equal(got, []string{"rollback app", "rollback db"}) || !slices.Equal(w.finished, []string{"succeeded"}) {
+		t.Errorf("jobs %q, finished %q", got, w.finished)
+	}
+	// Once: a second worker finds it done.
+	w.jobs = nil
+	if err := w.handle(t); err != nil || len(w.jobs) != 0 {
+		t.Errorf("again: %q, %v", w.steps(), err)
+	}
+	w = newWorld(controlplane.RunDeploy, in)
+	w.exits["rollback"] = Exit{Code: 1}
+	if err := w.handle(t); err != nil || !slices.Equal(w.finished, []string{"failed: skep rollback: exit code 1"}) || len(w.jobs) != 1 {
+		t.Errorf("failing: %q, %v", w.finished, err)
 	}
 }

@@ -33,10 +33,17 @@ func TestReport(t *testing.T) {
 		}
 		t.Skip("the report needs PostgreSQL")
 	}
+	// A file, as for real: children write to it too.
+	stderr, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stderr.Close()
 	t.Setenv("TMPDIR", shortDir(t))
-	var section, stderr bytes.Buffer
-	if code := run(t.Context(), []string{"-rounds", "1", "-time", "100ms"}, nil, &section, &stderr); code != 0 {
-		t.Fatalf("got exit code %d: %s", code, stderr.String())
+	var section bytes.Buffer
+	if code := run(t.Context(), []string{"-rounds", "1", "-time", "100ms"}, nil, &section, stderr); code != 0 {
+		said, _ := os.ReadFile(stderr.Name())
+		t.Fatalf("got exit code %d: %s", code, said)
 	}
 	for subject, want := range map[string]int{
 		"## Control plane\n": 1, "### ": 4, "| verify + insert |": 1, "| skep-server |": 2, "| bare Hatchet |": 2, "| engine.Start |": 1,

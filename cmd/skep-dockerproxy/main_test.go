@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"skep/internal/porttest"
 )
 
 func TestRun(t *testing.T) {
@@ -24,7 +26,7 @@ func TestRun(t *testing.T) {
 	go server.Serve(daemon)
 	defer server.Close()
 
-	address, metrics := freeAddress(t), freeAddress(t)
+	address, metrics := porttest.Address(t), porttest.Address(t)
 	t.Setenv("LISTEN", address)
 	t.Setenv("METRICS_LISTEN", metrics)
 	t.Setenv("SOCKET_PATH", socket)
@@ -57,16 +59,6 @@ func TestRun(t *testing.T) {
 	if got := run(t.Context(), []string{"-healthcheck"}, nil, nil, t.Output()); got != 1 {
 		t.Errorf("a stopped proxy: got exit code %d, want 1", got)
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func get(t *testing.T, url string) string {

@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"skep/internal/porttest"
 	"skep/internal/postgrestest"
 	"skep/internal/swarmtest"
 	"skep/services/controlplane"
@@ -86,7 +86,7 @@ func newPlane(t *testing.T) *plane {
 	if _, err := rand.Read(key); err != nil {
 		t.Fatal(err)
 	}
-	p.address = freeAddress(t)
+	p.address = porttest.Address(t)
 	url := p.postgres.Database(t)
 	p.env = []string{
 		"PATH=" + p.bin + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + t.TempDir(), "TMPDIR=" + os.TempDir(),
@@ -104,16 +104,6 @@ func newPlane(t *testing.T) *plane {
 	t.Cleanup(p.store.Close)
 	p.register()
 	return p
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // start runs the server and waits until it answers.

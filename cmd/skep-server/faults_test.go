@@ -17,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"skep/internal/porttest"
 	"skep/internal/postgrestest"
 	"skep/internal/swarmtest"
 	"skep/services/controlplane"
@@ -53,7 +54,7 @@ func newFaulty(t *testing.T, slots int) *faulty {
 	if _, err := rand.Read(key); err != nil {
 		t.Fatal(err)
 	}
-	p.address = freeAddress(t)
+	p.address = porttest.Address(t)
 	p.env = []string{
 		"PATH=" + p.bin + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + t.TempDir(), "TMPDIR=" + f.tmp,
 		"SKEP_DATABASE_URL=" + f.database + "&pool_max_conns=8", "SKEP_DATABASE_KEY=" + hex.EncodeToString(key), "SKEP_HATCHET_DATABASE_URL=" + p.postgres.Database(t),

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -19,6 +18,7 @@ import (
 
 	"skep/generator/importer"
 	"skep/generator/stack"
+	"skep/internal/porttest"
 	"skep/services/ingress"
 )
 
@@ -248,7 +248,7 @@ func answers(t *testing.T, config tree, probes []probe) []answer {
 	defer caddies.Unlock()
 	addresses := map[string]string{}
 	for listen, s := range serversOf(config) {
-		addresses[listen] = freeAddress(t)
+		addresses[listen] = porttest.Address(t)
 		s["listen"] = []string{addresses[listen]}
 	}
 	raw, err := json.Marshal(config)
@@ -302,14 +302,4 @@ func ask(t *testing.T, client *http.Client, address string, p probe) answer {
 		t.Fatal(err)
 	}
 	return answer{response.StatusCode, response.Header, string(body)}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

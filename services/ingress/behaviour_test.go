@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"skep/generator/stack"
+	"skep/internal/porttest"
 )
 
 // set reads labels from lines "key: value".
@@ -57,7 +58,7 @@ func run(t testing.TB, sets ...stack.LabelSet) *running {
 		t.Fatalf("adapt: %v\n%s", err, caddyfile)
 	}
 
-	r := &running{t: t, http: freeAddress(t), https: freeAddress(t)}
+	r := &running{t: t, http: porttest.Address(t), https: porttest.Address(t)}
 	var tree map[string]any
 	if err := json.Unmarshal(config, &tree); err != nil {
 		t.Fatal(err)
@@ -148,7 +149,7 @@ func (b backends) start(name string) string {
 		return address
 	}
 	if strings.Contains(name, "down") {
-		b.real[name] = freeAddress(b.t)
+		b.real[name] = porttest.Address(b.t)
 		return b.real[name]
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -169,15 +170,6 @@ func (b backends) start(name string) string {
 	b.t.Cleanup(server.Close)
 	b.real[name] = server.Listener.Addr().String()
 	return b.real[name]
-}
-
-func freeAddress(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 type answer struct {

@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go/http3"
+
+	"skep/internal/porttest"
 )
 
 // secure makes the ingress listen for HTTPS too, with certificates of its own.
 func (h *harness) secure() (address string) {
 	h.t.Helper()
-	address = freeAddress(h.t)
+	address = porttest.Address(h.t)
 	port := func(a string) string { return a[strings.LastIndex(a, ":")+1:] }
 	h.put("ingress_caddy", "ingress", map[string]string{"skep.ingress.trusted": "true"},
 		"caddy_0.http_port: "+port(h.http)+"\ncaddy_0.https_port: "+port(address)+"\ncaddy_0.skip_install_trust:\ncaddy_0.local_certs:\n"+

@@ -9,12 +9,12 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
+	"skep/internal/porttest"
 	"skep/services/ingress/dockertest"
 )
 
@@ -40,7 +40,7 @@ func newHarness(t testing.TB) *harness {
 		t.Fatal(err)
 	}
 	t.Cleanup(engine.Stop)
-	h := &harness{t: t, engine: engine, http: freeAddress(t), status: freeAddress(t)}
+	h := &harness{t: t, engine: engine, http: porttest.Address(t), status: porttest.Address(t)}
 	h.backend = h.startBackend()
 	h.settings = Settings{
 		DockerHost: engine.Host(), Networks: []string{dockertest.Network}, StatePath: filepath.Join(t.TempDir(), "state.json"),
@@ -90,25 +90,6 @@ func echo(w http.ResponseWriter) {
 	defer conn.Close()
 	io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 	io.Copy(conn, rw)
-}
-
-// given are the addresses that freeAddress returned: the system may offer one
-// again before anybody listens on it.
-var given sync.Map
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		address := l.Addr().String()
-		l.Close()
-		if _, taken := given.LoadOrStore(address, true); !taken {
-			return address
-		}
-	}
 }
 
 // start runs Caddy until the test ends.

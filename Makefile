@@ -70,10 +70,11 @@ queries: ## Write the control plane's queries from its SQL, by sqlc
 
 docs: ## Write docs/reference from the code
 	go run ./cmd/skep docs -o docs/reference
+	go run ./cmd/skep-server openapi > docs/reference/openapi.json
 
 docs-check: ## Fail if docs/reference is not what the code says
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
-	go run ./cmd/skep docs -o "$$dir" && diff -r docs/reference "$$dir" || { echo "docs/reference is stale, run make docs"; exit 1; }
+	go run ./cmd/skep docs -o "$$dir" && go run ./cmd/skep-server openapi > "$$dir/openapi.json" && diff -r docs/reference "$$dir" || { echo "docs/reference is stale, run make docs"; exit 1; }
 
 demo: ## Start a Swarm on this machine and deploy stacks to it
 	.demo/run.sh

@@ -109,13 +109,18 @@ func TestUnpack(t *testing.T) {
 
 // A bomb is stopped while it unpacks, whatever its headers promise.
 func TestBomb(t *testing.T) {
+	was := tree.SetMaxTree(8 << 20)
+	defer tree.SetMaxTree(was)
+	if was != 512<<20 {
+		t.Errorf("a tree may have %d bytes", was)
+	}
 	var headers []tar.Header
-	content := strings.Repeat("x", 60<<20)
+	content := strings.Repeat("x", 1<<20)
 	for _, name := range strings.Split("abcdefghi", "") {
 		headers = append(headers, file(name, content, 0o644))
 	}
 	err := tree.Unpack(pack(t, headers...), t.TempDir(), 0)
-	if !errors.Is(err, tree.ErrUnusable) || !strings.Contains(err.Error(), "512 MiB") {
+	if !errors.Is(err, tree.ErrUnusable) || !strings.Contains(err.Error(), "more than 8 MiB") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -10,10 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -90,32 +87,14 @@ func newServer(c *cli.Context, log *slog.Logger) (*server, error) {
 	case address != "" && s.engineDatabase != "":
 		return nil, usage("the workflow engine is either at SKEP_HATCHET_ADDRESS or run here over --engine-database, not both")
 	case address != "":
-		s.external, err = externalEngine(address)
+		if s.external, err = engine.AddressFrom(os.LookupEnv); err != nil {
+			return nil, usageError{err}
+		}
 	case s.engineDatabase == "":
 		return nil, usage("which workflow engine? Name a database of its own with --engine-database to run it here, or set SKEP_HATCHET_ADDRESS")
 	}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return s, err
-}
-
-func externalEngine(address string) (engine.Address, error) {
-	host, port, err := net.SplitHostPort(address)
-	number, e := strconv.ParseUint(port, 10, 16)
-	if err != nil || e != nil || host == "" {
-		return engine.Address{}, usage("SKEP_HATCHET_ADDRESS is %q, not host:port", address)
-	}
-	token := os.Getenv("SKEP_HATCHET_TOKEN")
-	if file := os.Getenv("SKEP_HATCHET_TOKEN_FILE"); token == "" && file != "" {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			return engine.Address{}, fmt.Errorf("read SKEP_HATCHET_TOKEN_FILE: %w", err)
-		}
-		token = strings.TrimSpace(string(content))
-	}
-	if token == "" {
-		return engine.Address{}, usage("the workflow engine at %s wants a token: set SKEP_HATCHET_TOKEN_FILE", address)
-	}
-	return engine.Address{Host: host, Port: int(number), Token: token}, nil
 }
 
 // run serves until ctx ends: then requests and dispatches end, then the worker
@@ -323,15 +302,15 @@ func (s *server) worker(ctx context.Context, a engine.Address) (*running, error)
 	if s.slots <= 0 {
 		return &running{}, nil
 	}
-	path, err := beside("skep-worker")
+	path, err := child.Beside("skep-worker")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w, or say --workers 0 and run workers elsewhere", err)
 	}
 	config := map[string]string{
 		"SKEP_DATABASE_URL": s.settings.url, "SKEP_DATABASE_KEY": s.settings.key,
 		"SKEP_HATCHET_ADDRESS": net.JoinHostPort(a.Host, strconv.Itoa(a.Port)), "SKEP_HATCHET_TOKEN": a.Token,
 	}
-	for _, name := range []string{"SKEP_URL", "SKEP_LOOPBACK", "SKEP_LOCAL_COMMANDS", "SKEP_JOB_IMAGE", "SKEP_JOB_NETWORKS", "SKEP_TASK_NETWORKS",
+	for _, name := range []string{"SKEP_HATCHET_TLS", "SKEP_URL", "SKEP_LOOPBACK", "SKEP_LOCAL_COMMANDS", "SKEP_JOB_IMAGE", "SKEP_JOB_NETWORKS", "SKEP_TASK_NETWORKS",
 		"SKEP_JOB_CONSTRAINTS", "DOCKER_HOST", "DOCKER_TLS_VERIFY", "OP_CONNECT_HOST", "OP_CONNECT_TOKEN", "OP_CONNECT_TOKEN_FILE"} {
 		if v := os.Getenv(name); v != "" {
 			config[name] = v
@@ -341,21 +320,6 @@ func (s *server) worker(ctx context.Context, a engine.Address) (*running, error)
 		Name: "worker", Path: path, Args: []string{"-child", "-slots", strconv.Itoa(s.slots)}, Env: plainEnvironment(),
 		Config: config, Stderr: s.stderr, Grace: 6 * time.Minute, Log: s.log,
 	}), nil
-}
-
-// beside finds a binary in this one's folder, or on the PATH.
-func beside(name string) (string, error) {
-	if own, err := os.Executable(); err == nil {
-		path := filepath.Join(filepath.Dir(own), name)
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return path, nil
-		}
-	}
-	path, err := exec.LookPath(name)
-	if err != nil {
-		return "", fmt.Errorf("the %s binary is neither beside this one nor on the PATH: put it there, or say --workers 0 and run workers elsewhere", name)
-	}
-	return path, nil
 }
 
 // plainEnvironment is what children get: nothing that configures this process.

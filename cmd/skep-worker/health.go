@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"skep/services/controlplane/engine"
 	"skep/services/controlplane/store"
 )
 
@@ -15,7 +16,7 @@ import (
 func health(ctx context.Context, get settings) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	address, err := get.engine()
+	address, err := engine.AddressFrom(get)
 	if err != nil {
 		return err
 	}

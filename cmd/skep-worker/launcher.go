@@ -9,6 +9,7 @@ import (
 
 	"github.com/moby/moby/client"
 
+	"skep/services/controlplane/child"
 	"skep/services/worker"
 	"skep/services/worker/process"
 	"skep/services/worker/swarmjob"
@@ -21,8 +22,8 @@ func (get settings) launcher(skep string, runs swarmjob.Runs, log *slog.Logger) 
 	commands := get.list("SKEP_LOCAL_COMMANDS")
 	if image == "" {
 		if skep == "" {
-			if skep, err = beside("skep"); err != nil {
-				return nil, nil, err
+			if skep, err = child.Beside("skep"); err != nil {
+				return nil, nil, fmt.Errorf("%w, or say where with -skep", err)
 			}
 		}
 		return process.Launcher{Skep: skep, Commands: commands}, func(context.Context) error { return nil }, nil

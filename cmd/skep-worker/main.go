@@ -4,17 +4,13 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -129,7 +125,7 @@ func serve(ctx context.Context, get settings, classes string, slots int, skep st
 		}
 		take = append(take, p)
 	}
-	address, err := get.engine()
+	address, err := engine.AddressFrom(get)
 	if err != nil {
 		return err
 	}
@@ -196,25 +192,6 @@ func serve(ctx context.Context, get settings, classes string, slots int, skep st
 	return e.Work(ctx, host+"-"+strconv.Itoa(os.Getpid()), take, slots, 5*time.Minute, handle)
 }
 
-// beside finds a binary in this one's folder, or on the PATH.
-func beside(name string) (string, error) {
-	if own, err := os.Executable(); err == nil {
-		if path := filepath.Join(filepath.Dir(own), name); executable(path) {
-			return path, nil
-		}
-	}
-	path, err := exec.LookPath(name)
-	if err != nil {
-		return "", fmt.Errorf("the %s binary is neither beside this one nor on the PATH: say where with -%[1]s", name)
-	}
-	return filepath.Abs(path)
-}
-
-func executable(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
-}
-
 // settings are looked up by name.
 type settings func(name string) (string, bool)
 
@@ -242,28 +219,6 @@ func (get settings) database() (url string, keys store.Keys, err error) {
 	}
 	keys, err = store.ParseKeys([]byte(key))
 	return url, keys, err
-}
-
-func (get settings) engine() (engine.Address, error) {
-	address, _ := get("SKEP_HATCHET_ADDRESS")
-	host, port, err := net.SplitHostPort(address)
-	number, e := strconv.ParseUint(port, 10, 16)
-	if err != nil || e != nil || host == "" {
-		return engine.Address{}, fmt.Errorf("SKEP_HATCHET_ADDRESS is %q, not host:port", address)
-	}
-	token, err := get.secret("SKEP_HATCHET_TOKEN")
-	if err != nil {
-		return engine.Address{}, err
-	}
-	a := engine.Address{Host: host, Port: int(number), Token: token}
-	switch v, _ := get("SKEP_HATCHET_TLS"); v {
-	case "", "off":
-	case "on":
-		a.TLS = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
-	default:
-		return engine.Address{}, fmt.Errorf("SKEP_HATCHET_TLS is %q, neither on nor off", v)
-	}
-	return a, nil
 }
 
 // swarm is what jobs get that may reach the Swarm, and its secrets.

@@ -1,6 +1,9 @@
 package controlplane
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Project binds a cluster to the repository that describes it.
 type Project struct {
@@ -32,4 +35,17 @@ type Previews struct {
 	Label    string        // on the pull request, asks for one; empty: commands alone do
 	Lifetime time.Duration // since the last push or command
 	Limit    int           // at once
+}
+
+// BranchQueue is where runs of a branch wait for one another, deploys among
+// them. A colon is in no branch's name (git-check-ref-format), so the queues
+// below are not those of branches.
+func (p Project) BranchQueue(b Branch) string { return fmt.Sprintf("%s/%s", p.Cluster, b) }
+
+// PullQueue is that of the checks and plans of a pull request.
+func (p Project) PullQueue(number int) string { return fmt.Sprintf("%s/pull:%d", p.Cluster, number) }
+
+// PreviewQueue is that of a pull request's preview.
+func (p Project) PreviewQueue(number int) string {
+	return fmt.Sprintf("%s/preview:%d", p.Cluster, number)
 }

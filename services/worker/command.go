@@ -55,16 +55,16 @@ func (a *attempt) command(ctx context.Context) error {
 	}
 	switch command.Verb {
 	case controlplane.VerbPlan:
-		return a.obey(ctx, controlplane.RunPlan, controlplane.Normal, fmt.Sprintf("%s/pull:%d", a.project.Cluster, number))
+		return a.obey(ctx, controlplane.RunPlan, controlplane.Normal, a.project.PullQueue(number))
 	case controlplane.VerbDeploy, controlplane.VerbRollback:
 		if a.project.Deploy == controlplane.DeployNever {
 			return a.answer(ctx, "this project's policy is never to deploy")
 		}
-		return a.obey(ctx, controlplane.RunDeploy, controlplane.Critical, fmt.Sprintf("%s/%s", a.project.Cluster, pr.Base))
+		return a.obey(ctx, controlplane.RunDeploy, controlplane.Critical, a.project.BranchQueue(pr.Base))
 	case controlplane.VerbPreview:
-		return a.obey(ctx, controlplane.RunPreview, controlplane.Normal, fmt.Sprintf("%s/preview:%d", a.project.Cluster, number))
+		return a.obey(ctx, controlplane.RunPreview, controlplane.Normal, a.project.PreviewQueue(number))
 	case controlplane.VerbDestroy:
-		return a.obey(ctx, controlplane.RunDestroy, controlplane.Normal, fmt.Sprintf("%s/preview:%d", a.project.Cluster, number))
+		return a.obey(ctx, controlplane.RunDestroy, controlplane.Normal, a.project.PreviewQueue(number))
 	}
 	return a.answer(ctx, fmt.Sprintf("%s is no command", command.Verb))
 }

@@ -155,7 +155,7 @@ func (a *attempt) plan(ctx context.Context) error {
 	}
 	a.result.Plan, a.result.Summary = string(exit.Stdout), "nothing to change"
 	if exit.Code == exitPending {
-		a.result.Changes, a.result.Summary = 1, "changes are planned"
+		a.result.Changes, a.result.Summary = true, "changes are planned"
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ func (a *attempt) report(ctx context.Context, r controlplane.Report) error {
 	}
 	r.Name = a.name()
 	if a.w.URL != "" {
-		r.URL = strings.TrimSuffix(a.w.URL, "/") + "/runs/" + string(a.run.ID)
+		r.URL = strings.TrimSuffix(a.w.URL, "/") + "/api/v1/runs/" + string(a.run.ID)
 	}
 	if err := a.forge.Report(ctx, a.project.Repository, a.input.Change.Commit, r); err != nil {
 		return fmt.Errorf("report the state of %s: %w", a.input.Change.Commit, err)

@@ -47,7 +47,7 @@ type Worker struct {
 	// all of them, the others for those that deploy, as are Secrets.
 	Environment map[string]string
 	Secrets     map[string]secrets.Value // files in /run/secrets
-	URL         string                   // of the control plane, for links in reports; may be empty
+	URL         string                   // of the control plane, for links to the run in its API; may be empty
 	Previews    Previews
 	// Tasks and Credentials are for runs of tasks.
 	Tasks       Tasks
@@ -58,11 +58,10 @@ type Worker struct {
 // Result is what a run leaves in Run.Output.
 type Result struct {
 	Summary  string    `json:"summary"`
-	Changes  int       `json:"changes,omitempty"`
+	Changes  bool      `json:"changes,omitempty"` // the plan has some
 	Problems []Problem `json:"problems,omitempty"`
 	Plan     string    `json:"plan,omitempty"` // Markdown
 	Deployed bool      `json:"deployed,omitempty"`
-	Replaced []string  `json:"replaced,omitempty"` // runs that this one took the place of
 }
 
 // failure is a run that failed on its own account: another try gives the same.

@@ -212,10 +212,10 @@ func TestDeploy(t *testing.T) {
 	if got := w.states(); !slices.Equal(got, []string{"pending under way", "success deployed"}) {
 		t.Errorf("reports %q", got)
 	}
-	if !slices.Equal(w.finished, []string{"succeeded"}) || !w.result.Deployed || w.result.Changes != 1 {
+	if !slices.Equal(w.finished, []string{"succeeded"}) || !w.result.Deployed || !w.result.Changes {
 		t.Errorf("finished %q with %+v", w.finished, w.result)
 	}
-	if r := w.reports[1]; r.Name != "skep/home" || r.URL != "https://skep.example.com/runs/r1" || !strings.Contains(r.Summary, "1 to update") {
+	if r := w.reports[1]; r.Name != "skep/home" || r.URL != "https://skep.example.com/api/v1/runs/r1" || !strings.Contains(r.Summary, "1 to update") {
 		t.Errorf("the report is %+v", r)
 	}
 	// A step gets what it needs.

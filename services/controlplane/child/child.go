@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -144,4 +145,20 @@ func Config(ctx context.Context, stdin io.Reader, into any) (context.Context, er
 		cancel(ErrOrphan)
 	}()
 	return ctx, nil
+}
+
+// Beside finds another binary of this release: in this one's folder, or on the
+// PATH.
+func Beside(name string) (string, error) {
+	if own, err := os.Executable(); err == nil {
+		path := filepath.Join(filepath.Dir(own), name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path, nil
+		}
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("the %s binary is neither beside this one nor on the PATH: put it there", name)
+	}
+	return filepath.Abs(path)
 }

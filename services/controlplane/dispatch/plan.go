@@ -37,7 +37,7 @@ func Plan(c controlplane.Change, p controlplane.Project) []controlplane.Run {
 		}
 	case controlplane.ChangeClosed:
 		if p.Previews.Enabled && !c.PullRequest.Fork {
-			b.add(controlplane.RunDestroy, previewQueue(p, c.PullRequest), controlplane.Normal, nil)
+			b.add(controlplane.RunDestroy, p.PreviewQueue(c.PullRequest.Number), controlplane.Normal, nil)
 		}
 	case controlplane.ChangeComment:
 		b.command()
@@ -83,7 +83,7 @@ func (b *builder) follows(branch controlplane.Branch, isDefault bool) bool {
 }
 
 func (b *builder) push() {
-	queue := fmt.Sprintf("%s/%s", b.project.Cluster, b.change.Branch)
+	queue := b.project.BranchQueue(b.change.Branch)
 	switch {
 	case !b.follows(b.change.Branch, b.change.Default):
 		b.add(controlplane.RunCheck, queue, controlplane.Normal, nil)
@@ -92,16 +92,6 @@ func (b *builder) push() {
 	default:
 		b.add(controlplane.RunPlan, queue, controlplane.Normal, nil)
 	}
-}
-
-// A colon is in no branch's name (git-check-ref-format), so these queues are
-// not those of branches.
-func pullQueue(p controlplane.Project, pr *controlplane.PullRequest) string {
-	return fmt.Sprintf("%s/pull:%d", p.Cluster, pr.Number)
-}
-
-func previewQueue(p controlplane.Project, pr *controlplane.PullRequest) string {
-	return fmt.Sprintf("%s/preview:%d", p.Cluster, pr.Number)
 }
 
 // review checks, and plans what would change the cluster if it were merged.
@@ -114,13 +104,13 @@ func (b *builder) review() {
 	if pr.Fork { // strangers crowd nobody out
 		priority = controlplane.Batch
 	}
-	b.add(kind, pullQueue(b.project, pr), priority, nil)
+	b.add(kind, b.project.PullQueue(pr.Number), priority, nil)
 }
 
 func (b *builder) preview() {
 	previews, pr := b.project.Previews, b.change.PullRequest
 	if previews.Enabled && previews.Label != "" && pr.Open && !pr.Fork {
-		b.add(controlplane.RunPreview, previewQueue(b.project, pr), controlplane.Normal, nil)
+		b.add(controlplane.RunPreview, b.project.PreviewQueue(pr.Number), controlplane.Normal, nil)
 	}
 }
 

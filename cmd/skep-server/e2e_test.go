@@ -120,7 +120,10 @@ func (p *plane) start() {
 	p.Cleanup(func() {
 		_ = own.Process.Signal(syscall.SIGTERM) // gone already, in some tests
 		select {
-		case <-ended:
+		case err := <-ended:
+			if err != nil && err.Error() != "signal: killed" { // as some tests do
+				p.Errorf("the server ends with %v", err)
+			}
 		case <-time.After(time.Minute):
 			p.Error("the server does not end")
 			_ = syscall.Kill(-own.Process.Pid, syscall.SIGKILL)

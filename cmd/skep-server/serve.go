@@ -155,7 +155,11 @@ func (s *server) run(ctx context.Context) (err error) {
 	if err != nil {
 		parts.Go(func() error { return err })
 	}
-	return parts.Wait()
+	err = parts.Wait()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // it was told to end, and has
+	}
+	return err
 }
 
 // running is a child process that is kept running. The zero value is none.

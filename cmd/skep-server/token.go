@@ -69,6 +69,12 @@ func withToken(c *cli.Context, action string, f func(*store.Store, controlplane.
 	}
 	defer s.Close()
 	err = f(s, name)
+	switch {
+	case errors.Is(err, controlplane.ErrConflict):
+		err = fmt.Errorf("%w: take another name", err)
+	case errors.Is(err, controlplane.ErrNotFound):
+		err = fmt.Errorf("%w: skep-server token list shows those that there are", err)
+	}
 	outcome := "done"
 	if err != nil {
 		outcome = "failed"

@@ -93,6 +93,8 @@ func (f *follower) webSocket(ctx context.Context, w http.ResponseWriter, r *http
 		defer close(read)
 		_, _, err := conn.Reader(ctx)
 		if err == nil {
+			// First the farewell: a write whose context ends cuts the connection.
+			_ = conn.Close(websocket.StatusPolicyViolation, "nothing is taken here")
 			err = errTalks
 		}
 		cancel(err)
@@ -100,10 +102,8 @@ func (f *follower) webSocket(ctx context.Context, w http.ResponseWriter, r *http
 	err = f.follow(ctx, webSocket{conn})
 	f.left(ctx, err)
 	switch {
-	case errors.Is(context.Cause(ctx), errTalks):
-		err = conn.Close(websocket.StatusPolicyViolation, "nothing is taken here")
 	case ctx.Err() != nil:
-		return // the client is gone, and would answer no farewell
+		return // the client is gone, or has been told
 	case errors.Is(err, errSlow):
 		err = conn.Close(websocket.StatusTryAgainLater, "too slow: go on after the last id")
 	case errors.Is(err, errDraining):

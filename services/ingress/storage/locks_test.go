@@ -78,8 +78,11 @@ func TestLockSurvivesARestartOfTheDatabase(t *testing.T) {
 	if err := holder.Lock(t.Context(), "l"); err != nil {
 		t.Fatal(err)
 	}
+	if ok, err := waiter.TryLock(t.Context(), "l"); ok || err != nil {
+		t.Fatalf("the lock is free: %v (%v)", ok, err)
+	}
 	locked := make(chan error, 1)
-	before := waiter.db.pool.Stat().AcquireCount()
+	before := waiter.db.pool.Stat().AcquireCount() // the tables are there: from now on it counts questions for the lock
 	go func() { locked <- waiter.Lock(t.Context(), "l") }()
 	poll(t, func() error { // the waiter has asked, and asks again
 		if waiter.db.pool.Stat().AcquireCount() < before+2 {

@@ -1,5 +1,5 @@
 // Command report measures the generator beside its yardsticks, in one run, and
-// writes docs/performance.md.
+// prints the first section of docs/performance.md.
 package main
 
 import (
@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -24,33 +23,11 @@ import (
 	"skep/generator/bench"
 	"skep/generator/expand"
 	"skep/generator/spec"
+	"skep/internal/benchreport"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
-
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("report", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	out := flags.String("o", "", "write the page to `FILE` instead of standard output")
-	if err := flags.Parse(args); err != nil {
-		return 2
-	}
-	page, err := measure(ctx, stderr)
-	if err == nil && *out != "" {
-		err = os.WriteFile(*out, page, 0o644)
-	} else if err == nil {
-		_, err = stdout.Write(page)
-	}
-	if err != nil {
-		fmt.Fprintln(stderr, "report:", err)
-		return 1
-	}
-	return 0
+	benchreport.Main(flag.NewFlagSet("report", flag.ContinueOnError), measure)
 }
 
 // row is the medians of one project size.

@@ -13,48 +13,32 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"os/signal"
 	"regexp"
 	"slices"
 	"strconv"
 	"time"
+
+	"skep/internal/benchreport"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
-
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("report", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	runs := flags.Int("runs", 5, "`times` that each deploy runs")
-	if err := flags.Parse(args); err != nil {
-		return 2
-	}
-	section, err := measure(ctx, *runs, stderr)
-	if err == nil {
-		_, err = io.WriteString(stdout, section)
-	}
-	if err != nil {
-		fmt.Fprintln(stderr, "report:", err)
-		return 1
-	}
-	return 0
+	runs := benchreport.Count(flags, "runs", 5, "`times` that each deploy runs")
+	benchreport.Main(flags, func(ctx context.Context, progress io.Writer) ([]byte, error) {
+		return measure(ctx, *runs, progress)
+	})
 }
 
-func measure(ctx context.Context, runs int, stderr io.Writer) (string, error) {
+func measure(ctx context.Context, runs int, stderr io.Writer) ([]byte, error) {
 	deploys, err := benchmark(ctx, stderr, "./cmd/skep", "^BenchmarkDeploy$", fmt.Sprintf("%dx", runs))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	plans, err := benchmark(ctx, stderr, "./services/deploy", "^BenchmarkCompare$", "3x")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	return render(deploys, plans), nil
+	return []byte(render(deploys, plans)), nil
 }
 
 // result matches a line of `go test -bench`, without the number of processors.

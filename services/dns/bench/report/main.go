@@ -12,7 +12,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -20,34 +19,18 @@ import (
 	"strings"
 	"time"
 
+	"skep/internal/benchreport"
 	"skep/networks"
 	"skep/services/dns/bench"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
-
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("report", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	rounds := flags.Int("rounds", 5, "`number` of rounds, of which the median counts")
+	rounds := benchreport.Count(flags, "rounds", 5, "`number` of rounds, of which the median counts")
 	duration := flags.Duration("duration", 3*time.Second, "length of one measurement")
-	if err := flags.Parse(args); err != nil || *rounds < 1 {
-		return 2
-	}
-	page, err := measure(ctx, *rounds, *duration, stderr)
-	if err == nil {
-		_, err = stdout.Write(page)
-	}
-	if err != nil {
-		fmt.Fprintln(stderr, "report:", err)
-		return 1
-	}
-	return 0
+	benchreport.Main(flags, func(ctx context.Context, progress io.Writer) ([]byte, error) {
+		return measure(ctx, *rounds, *duration, progress)
+	})
 }
 
 const (

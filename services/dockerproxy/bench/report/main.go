@@ -1,5 +1,5 @@
 // Command report measures the docker proxy beside HAProxy, in one run, and
-// writes the section of docs/performance.md about it.
+// prints the section of docs/performance.md about it.
 package main
 
 import (
@@ -10,43 +10,23 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
 
+	"skep/internal/benchreport"
 	"skep/services/dockerproxy/bench"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
-
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("report", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	out := flags.String("o", "", "write the section to `FILE` instead of standard output")
-	rounds := flags.Int("rounds", 5, "measure each `N` times, in turn")
+	rounds := benchreport.Count(flags, "rounds", 5, "measure each `N` times, in turn")
 	length := flags.Duration("time", 3*time.Second, "length of one measurement")
-	if err := flags.Parse(args); err != nil {
-		return 2
-	}
-	section, err := measure(ctx, *rounds, *length, stderr)
-	if err == nil && *out != "" {
-		err = os.WriteFile(*out, section, 0o644)
-	} else if err == nil {
-		_, err = stdout.Write(section)
-	}
-	if err != nil {
-		fmt.Fprintln(stderr, "report:", err)
-		return 1
-	}
-	return 0
+	benchreport.Main(flags, func(ctx context.Context, progress io.Writer) ([]byte, error) {
+		return measure(ctx, *rounds, *length, progress)
+	})
 }
 
 const connections = 16

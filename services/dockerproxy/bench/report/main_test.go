@@ -1,12 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestReport holds that the report measures all that it promises; what it
@@ -18,12 +17,7 @@ func TestReport(t *testing.T) {
 		}
 		t.Skip("the report needs haproxy")
 	}
-	file := filepath.Join(t.TempDir(), "section.md")
-	var stderr bytes.Buffer
-	if code := run(t.Context(), []string{"-rounds", "1", "-time", "100ms", "-o", file}, nil, &stderr); code != 0 {
-		t.Fatalf("got exit code %d: %s", code, stderr.String())
-	}
-	section, err := os.ReadFile(file)
+	section, err := measure(t.Context(), 1, 100*time.Millisecond, t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,11 +28,5 @@ func TestReport(t *testing.T) {
 	}
 	if !strings.HasPrefix(string(section), "## Docker proxy\n") {
 		t.Errorf("no heading: %.40s", section)
-	}
-}
-
-func TestUsage(t *testing.T) {
-	if code := run(t.Context(), []string{"-nope"}, nil, &bytes.Buffer{}); code != 2 {
-		t.Errorf("got exit code %d, want 2", code)
 	}
 }

@@ -7,15 +7,17 @@ RACE = $(if $(filter 1,$(shell go env CGO_ENABLED)),-race,$(warning \
 
 # Executions, not seconds: Go reports a target as failed now and then when a deadline ends it (golang.org/issue/75804).
 FUZZTIME := 50000x
+# What `skep deploy` does over its life, what docker deployed taken over, secrets by driver.
+ENGINE29TESTS := '^(TestDeployOnASwarm|TestAdoptOnASwarm|TestSecretsOfADriverOnASwarm)$$'
 TESTFLAGS :=
 OUT := build
 TOOL := go tool -modfile=.ci/tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build images generate test cover fuzz soak bench performance lint queries docs docs-check demo demo-stop clean
+.PHONY: help build images generate test engine29 test-engine29 control-plane-swarm cover fuzz soak bench performance lint queries docs docs-check demo demo-stop clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build every binary into bin/, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
@@ -29,6 +31,17 @@ generate: ## Compile stacks/ into build/ (OUT=folder)
 test: ## Run every test; installs Docker and the like where they are missing
 	.demo/install.sh test
 	go test $(RACE) -timeout 40m -parallel 3 $(TESTFLAGS) ./...
+
+engine29: ## Build a current Docker engine for tests, once, into the user's cache
+	@.ci/engine29/build
+
+test-engine29: ## Run the core deploy tests on a current Docker engine
+	.demo/install.sh test
+	dir=$$(.ci/engine29/build) && SKEP_ENGINE="$$dir" go test $(RACE) -timeout 20m -parallel 3 $(TESTFLAGS) -run $(ENGINE29TESTS) ./cmd/skep
+
+control-plane-swarm: ## Run the catalogue's control plane on a private Swarm of two nodes, push to it, kill a server
+	.demo/install.sh test
+	SKEP_NO_SKIP=1 go test -tags stack -run '^TestControlPlaneStack$$' -count=1 -timeout 30m -v ./cmd/skep-server
 
 cover: ## Print the test coverage of each package
 	go test -timeout 20m -cover ./...

@@ -13,6 +13,7 @@ import (
 
 	"skep/generator/problem"
 	"skep/services/deploy"
+	"skep/services/dns"
 	"skep/services/swarm"
 )
 
@@ -21,9 +22,14 @@ func waitFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "timeout", Value: 10 * time.Minute, Usage: "how long a service may take to come up, and a job to complete"},
 		&cli.BoolFlag{Name: "no-wait", Usage: "do not wait for services to come up; jobs that others wait for are waited for"},
 		&cli.BoolFlag{Name: "keep", Usage: "leave a stack that failed as it is, do not go back to its previous revision"},
+		undoFlag(),
 		&cli.BoolFlag{Name: "with-registry-auth", Usage: "give the logins of docker to the services that are created or updated, for nodes to pull with"},
 		&cli.StringFlag{Name: "resolve-image", Value: "changed", Usage: "when to ask the registry for an image's digest: changed or never"},
 	}
+}
+
+func undoFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "undo", Usage: "when interrupted, take stacks that are not done back to what they were; else the next deploy finishes them"}
 }
 
 func (p *program) deploy() *cli.Command {
@@ -33,17 +39,19 @@ func (p *program) deploy() *cli.Command {
 		ArgsUsage: "[STACK... | PLAN.json]",
 		Description: "Deploys tier by tier, and in a tier a stack after those that it needs. Only what changed is touched, and a\n" +
 			"job runs once per content, before the services that wait for it. A stack that fails goes back to its\n" +
-			"previous revision. With nothing to do nothing is written.\n\n" +
+			"previous revision. With nothing to do nothing is written. The names of hosts, in DNS and the tunnel, come once the\n" +
+			"stacks are up; what a failed stack had stays. A provider that does not answer is told, and stops nothing.\n\n" + dnsEnvironment +
 			"Examples:\n   skep deploy\n   skep deploy media-core media-support --prune\n   skep deploy plan.json     # just that plan, or nothing\n   skep deploy --dry-run",
 		Flags: append([]cli.Flag{
 			jsonFlag(), pruneFlag(),
 			&cli.BoolFlag{Name: "dry-run", Usage: "show the plan and change nothing"},
-		}, waitFlags()...),
+		}, append(waitFlags(), namesFlags()...)...),
 		Action: func(c *cli.Context) error {
 			want, o, err := p.deployInput(c)
 			if err != nil {
 				return err
 			}
+			o.Names = names(c, want, dns.DefaultGrace)
 			return withLogins(c, func(engine *swarm.Client) error {
 				if c.Bool("dry-run") {
 					plan, err := p.showPlan(c, engine, want, o.Scope)
@@ -98,7 +106,7 @@ func deployOptions(c *cli.Context) (deploy.Options, error) {
 		return deploy.Options{}, usage("--resolve-image %s", resolve).because("it is changed or never")
 	}
 	return deploy.Options{
-		Who: who(), Now: time.Now, Timeout: c.Duration("timeout"), NoWait: c.Bool("no-wait"), KeepFailed: c.Bool("keep"),
+		Who: who(), Now: time.Now, Timeout: c.Duration("timeout"), NoWait: c.Bool("no-wait"), KeepFailed: c.Bool("keep"), Undo: c.Bool("undo"),
 		ResolveTags: resolve == "changed",
 	}, nil
 }

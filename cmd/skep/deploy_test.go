@@ -211,7 +211,7 @@ func TestDeployOnASwarm(t *testing.T) {
 	}
 	step("no such image", func(t *testing.T) {
 		b.app("image: whoami:0.1\n    environment", "image: whoami:0.2\n    environment", `A: "1"`, `A: "4"`)
-		back(t, "app_web.", "on node1", "No such image", "likely cause")
+		back(t, "app_web.", "on node1", "likely cause: the node has no such image")
 	})
 	step("a failing health check", func(t *testing.T) {
 		b.app("-healthcheck]", "-nope]", `A: "1"`, `A: "4"`, "5s, retries", "1ms, retries")

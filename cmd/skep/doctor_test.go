@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	mdns "github.com/miekg/dns"
+
+	"skep/generator/problem"
 	"skep/services/deploy"
 )
 
@@ -70,5 +74,91 @@ func TestServedHosts(t *testing.T) {
 	}}}}
 	if got := servedHosts(status); !slices.Equal(got, []string{"a.example.com", "b.example.com"}) {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestStatusOfHosts(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler()) // its certificate is for example.com
+	server.Config.ErrorLog = quiet
+	server.StartTLS()
+	defer server.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	end := server.Certificate().NotAfter.UTC()
+	h := hostLook{roots: roots, now: time.Now,
+		lookup: func(_ context.Context, host string) ([]string, error) {
+			switch host {
+			case "none.test":
+				return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+			case "away.test":
+				return []string{"192.0.2.2"}, nil
+			}
+			return []string{"192.0.2.1"}, nil
+		},
+		dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			if address != "192.0.2.1:443" {
+				return nil, fmt.Errorf("connection refused")
+			}
+			return (&net.Dialer{}).DialContext(ctx, network, server.Listener.Addr().String())
+		}}
+	status := deploy.Status{Stacks: []deploy.StackStatus{
+		{Stack: "a", Services: []deploy.ServiceStatus{{Service: "a_x", Hosts: []string{"example.com", "other.test", "away.test"}}}},
+		{Stack: "b", Services: []deploy.ServiceStatus{{Service: "b_x", Hosts: []string{"example.com", "none.test", "http://plain.test"}}}},
+	}}
+	h.fill(t.Context(), &status)
+	var out strings.Builder
+	if err := status.WriteText(&out, problem.Paint{}, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"example.com  192.0.2.1  certificate until " + end.Format(time.DateOnly) + "\n", "away.test    192.0.2.2", "does not answer: connection refused",
+		"none.test    no address: lookup none.test: no such host", "is not valid: x509: certificate is valid for example.com",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it lacks %q:\n%s", want, &out)
+		}
+	}
+	if n := len(status.Stacks[1].Hosts); n != 2 {
+		t.Errorf("stack b has %d hosts", n)
+	}
+	h.now = func() time.Time { return end.Add(-time.Hour) }
+	old := deploy.HostStatus{Host: "example.com"}
+	if h.one(t.Context(), &old); old.Certificate != "should have been renewed by now" {
+		t.Errorf("got %+v", old)
+	}
+}
+
+// A server of the zone is asked itself.
+func TestLookupAt(t *testing.T) {
+	packet, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := make(chan struct{})
+	server := &mdns.Server{PacketConn: packet, NotifyStartedFunc: func() { close(ready) }, Handler: mdns.HandlerFunc(func(w mdns.ResponseWriter, q *mdns.Msg) {
+		answer := new(mdns.Msg).SetReply(q)
+		answer.Authoritative = true
+		switch {
+		case q.Question[0].Name != "app.example.com.":
+			answer.Rcode = mdns.RcodeNameError
+		case q.Question[0].Qtype == mdns.TypeA:
+			answer.Answer = []mdns.RR{&mdns.A{Hdr: mdns.RR_Header{Name: "app.example.com.", Rrtype: mdns.TypeA, Class: mdns.ClassINET}, A: net.IPv4(192, 0, 2, 7)}}
+		}
+		w.WriteMsg(answer)
+	})}
+	served := make(chan error, 1)
+	go func() { served <- server.ActivateAndServe() }()
+	<-ready
+	t.Cleanup(func() {
+		if err := errors.Join(server.Shutdown(), <-served); err != nil {
+			t.Error(err)
+		}
+	})
+	got, err := lookupAt(t.Context(), packet.LocalAddr().String(), "app.example.com")
+	if err != nil || !slices.Equal(got, []string{"192.0.2.7"}) {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if _, err := lookupAt(t.Context(), packet.LocalAddr().String(), "none.example.com"); err == nil {
+		t.Error("a name that is not there has an address")
 	}
 }

@@ -146,7 +146,7 @@ func (p *program) explainOutput(c *cli.Context, arg string) error {
 	if err != nil {
 		return err
 	}
-	content, err := target.stack.Encode()
+	content, err := target.stack.Compose().Encode(target.stack.Source)
 	if err != nil {
 		return err
 	}
@@ -273,7 +273,7 @@ func parseTarget(b *bundle.Bundle, dir, arg string) (target, error) {
 	}
 	name, service, _ := strings.Cut(file, "/")
 	if s := findStack(b, name); s != nil && !numbered {
-		if service == "" || slices.Contains(s.Services(), stack.ServiceName(service)) {
+		if service == "" || slices.Contains(s.Compose().Services(), stack.ServiceName(service)) {
 			return target{stack: s, service: stack.ServiceName(service)}, nil
 		}
 	}

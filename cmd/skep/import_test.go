@@ -205,7 +205,7 @@ func compiled(t *testing.T, dir string) *whatRuns {
 		out.inside[string(n.Name)] = n.Internal
 	}
 	for _, s := range b.Stacks {
-		for _, name := range s.Services() {
+		for _, name := range s.Compose().Services() {
 			out.on[stack.ServiceRef{Stack: s.Name, Service: name}] = networksOf(s, name)
 		}
 	}
@@ -220,10 +220,11 @@ func networksOf(s *bundle.Stack, name stack.ServiceName) []string {
 		}
 		return v
 	}
-	attached, _ := at(s.Compose, "services", string(name), "networks").(map[string]any)
+	content := map[string]any(s.Compose())
+	attached, _ := at(content, "services", string(name), "networks").(map[string]any)
 	var out []string
 	for _, key := range slices.Sorted(maps.Keys(attached)) {
-		real, _ := at(s.Compose, "networks", key, "name").(string)
+		real, _ := at(content, "networks", key, "name").(string)
 		out = append(out, real)
 	}
 	return out

@@ -75,8 +75,9 @@ func (p *program) lockImages(c *cli.Context, source imageSource) error {
 	if err != nil {
 		return err
 	}
-	// The checks are left out: some of them ask for the lock.
-	cluster, problems := spec.Load(c.Context, dir, spec.Options{Profiles: c.StringSlice("profile"), KnownRules: check.Waivable()})
+	// The checks are left out: some of them ask for the lock. It holds the images
+	// of all profiles, so that activating one changes no entry.
+	cluster, problems := spec.Load(c.Context, dir, spec.Options{Profiles: []string{"*"}, KnownRules: check.Waivable()})
 	loaded := &project{dir: dir, cluster: cluster, problems: problems}
 	if cluster == nil || problems.Failed() {
 		return p.refuse(c, loaded)

@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"skep/cmd/internal/arguments"
 	"skep/generator/problem"
 )
 
@@ -45,7 +46,7 @@ func collectLess() {
 		debug.SetGCPercent(400)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(400 << 20)
+		debug.SetMemoryLimit(300 << 20)
 	}
 }
 
@@ -53,7 +54,7 @@ func collectLess() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	p := &program{stdin: stdin, stdout: stdout, stderr: stderr}
 	app := p.app()
-	err := app.RunContext(ctx, arrange(app, args))
+	err := app.RunContext(ctx, arguments.Arrange(app, args))
 	if err == nil {
 		return exitDone
 	}

@@ -8,6 +8,7 @@ import (
 
 	"skep/generator/problem"
 	"skep/services/deploy"
+	"skep/services/dns"
 	"skep/services/swarm"
 )
 
@@ -21,16 +22,18 @@ func (p *program) plan() *cli.Command {
 		Usage:     "Show what deploy would do",
 		ArgsUsage: "[STACK...]",
 		Description: "Compares the project with what the Swarm runs: what is created, updated setting by setting, replaced and\n" +
-			"removed, which services restart and why, and what somebody changed by hand. Nothing is changed.\n\n" +
+			"removed, which services restart and why, and what somebody changed by hand; then the names that lead to the\n" +
+			"hosts, in zones and the tunnel that are kept through an API. A provider that cannot be asked is named, and stops\n" +
+			"nothing. Nothing is changed.\n\n" + dnsEnvironment +
 			"Examples:\n   skep plan\n   skep plan media-core --detailed-exitcode   # 4 when there is something to do\n" +
 			"   skep plan -out plan.json && skep deploy plan.json\n   skep plan --preview pr-12 app\n   skep plan --markdown >> \"$GITHUB_STEP_SUMMARY\"",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			jsonFlag(), pruneFlag(),
 			&cli.StringFlag{Name: "preview", Usage: "plan the preview `NAME` of the stacks, as skep preview up would make it"},
 			&cli.StringFlag{Name: "out", Usage: "write the plan to `FILE`, for `skep deploy FILE`"},
 			&cli.BoolFlag{Name: "markdown", Usage: "write Markdown, for a pull request"},
 			&cli.BoolFlag{Name: "detailed-exitcode", Usage: "exit with 4 when there are changes"},
-		},
+		}, namesFlags()...),
 		Action: func(c *cli.Context) error {
 			if name := c.String("preview"); name != "" {
 				return p.planPreview(c, name)
@@ -68,11 +71,7 @@ func (p *program) runPlan(c *cli.Context, engine deploy.Reader, want deploy.Proj
 
 // showPlan plans and writes the plan. One that cannot be applied is an error.
 func (p *program) showPlan(c *cli.Context, engine deploy.Reader, want deploy.Project, scope deploy.Scope) (deploy.Plan, error) {
-	live, err := deploy.Read(c.Context, engine)
-	if err != nil {
-		return deploy.Plan{}, err
-	}
-	plan, err := deploy.Compare(want, live, scope)
+	_, plan, err := deploy.Look(c.Context, engine, want, scope, names(c, want, dns.DefaultGrace))
 	if err != nil {
 		return deploy.Plan{}, err
 	}

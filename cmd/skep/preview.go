@@ -11,6 +11,7 @@ import (
 
 	"skep/generator/problem"
 	"skep/services/deploy"
+	"skep/services/dns"
 	"skep/services/swarm"
 )
 
@@ -35,13 +36,14 @@ func (p *program) previewUp() *cli.Command {
 		ArgsUsage: "NAME [STACK...]",
 		Description: "Shows the plan and deploys it. Without a STACK these are the stacks of previews.stacks in cluster.yaml. Stack app\n" +
 			"of preview pr-12 is pr-12-app, and its host app.example.com is pr-12-app.example.com. Secrets are read anew and\n" +
-			"made for the preview; secrets.lock stays as it is. Run again it changes what changed, and the time counts from now.\n\n" +
+			"made for the preview; secrets.lock stays as it is. Run again it changes what changed, and the time counts from now.\n" +
+			"Its hosts get their records, and their rules in the tunnel, once it is up.\n\n" + dnsEnvironment +
 			"Examples:\n   skep preview up pr-12\n   skep preview up pr-12 app --ttl 8h\n   skep preview up pr-12 app --dry-run",
 		Flags: append([]cli.Flag{
 			jsonFlag(),
 			&cli.DurationFlag{Name: "ttl", Value: defaultTTL, Usage: "how long it lives"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "show the plan and change nothing"},
-		}, waitFlags()...),
+		}, append(waitFlags(), namesFlags()...)...),
 		Action: func(c *cli.Context) error {
 			ttl := c.Duration("ttl")
 			if ttl <= 0 {
@@ -139,6 +141,7 @@ func (p *program) raise(c *cli.Context, engine *swarm.Client, project *previewPr
 	}
 	o.Scope, o.Commit = previewScope, commit(c.Context, project.dir)
 	o.Note = "preview " + string(project.name)
+	o.Names = names(c, project.want, dns.DefaultGrace)
 	if c.Bool("json") {
 		var told warnings
 		o.Report = told.report

@@ -23,7 +23,7 @@ func (p *program) previewDown() *cli.Command {
 		Description: "Removes its services, jobs, configs, secrets, networks and revisions, and its volumes on the engine that is\n" +
 			"talked to; those on other nodes stay there. Without --yes it only lists what would go.\n\n" +
 			"Examples:\n   skep preview down pr-12\n   skep preview down pr-12 --yes",
-		Flags: []cli.Flag{jsonFlag(), yesFlag()},
+		Flags: append([]cli.Flag{jsonFlag(), yesFlag()}, namesFlags()...),
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return usage("which preview?").because("`skep preview list` lists them")
@@ -54,7 +54,7 @@ func (p *program) previewSweep() *cli.Command {
 		Description: "Also removes what a removal that was cut off has left, an hour after it was made. Safe to run at any time, again\n" +
 			"and again: it waits for a deploy under way and looks anew after it. Without --yes it only lists what would go.\n\n" +
 			"Examples:\n   skep preview sweep\n   skep preview sweep --yes",
-		Flags: []cli.Flag{jsonFlag(), yesFlag()},
+		Flags: append([]cli.Flag{jsonFlag(), yesFlag()}, namesFlags()...),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
@@ -112,6 +112,7 @@ func (p *program) removePreviews(c *cli.Context, engine *swarm.Client, live depl
 		o.Report = progress.report
 	}
 	removed, err := deploy.RemovePreviews(c.Context, engine, gone, o)
+	err = errors.Join(err, p.dropNames(c, live, removed, o))
 	progress.close()
 	report.Removed = append(report.Removed, removed...)
 	volumes, volumeErr := removeVolumes(c.Context, engine, removed)
@@ -130,6 +131,31 @@ func (p *program) removePreviews(c *cli.Context, engine *swarm.Client, live depl
 		}
 	}
 	return err
+}
+
+// dropNames removes the names of previews that are gone, at once: nobody is to
+// come back. It takes the project to know who keeps them.
+func (p *program) dropNames(c *cli.Context, live deploy.Live, removed []deploy.Preview, o deploy.Options) error {
+	var stacks []stack.Name
+	var hosts []string
+	for _, v := range removed {
+		stacks, hosts = append(stacks, v.Stacks...), append(hosts, v.Hosts...)
+	}
+	if len(hosts) == 0 || c.Bool("no-dns") {
+		return nil
+	}
+	if o.Report == nil {
+		o.Report = func(deploy.Event) {}
+	}
+	if _, err := find(c); err != nil {
+		o.Report(deploy.Event{Verb: deploy.Warned, Text: "DNS and the tunnel were left alone, for there is no project here: `skep deploy` in it removes the names"})
+		return nil
+	}
+	_, project, err := p.desired(c)
+	if err != nil {
+		return fmt.Errorf("remove the names of what is gone: %w", err)
+	}
+	return deploy.DropNames(c.Context, live, project, stacks, hosts, names(c, project, 0), o.Report)
 }
 
 func (p *program) wouldRemove(c *cli.Context, report removedReport, remedy string) error {

@@ -7,6 +7,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 
@@ -75,8 +76,12 @@ func compileCluster(ctx context.Context, c *stack.Cluster) (*bundle.Bundle, prob
 	case err != nil:
 		return nil, nil, err
 	}
-	found = append(found, check.Docker(b, c)...)
-	return b, append(found, check.Labels(ctx, b, ingress.For(b))...), nil
+	var docker problem.List
+	var beside sync.WaitGroup
+	beside.Go(func() { docker = check.Docker(b, c) }) // the ingress looks at one configuration after the other
+	labels := check.Labels(ctx, b, ingress.For(b))
+	beside.Wait()
+	return b, slices.Concat(found, docker, labels), nil
 }
 
 // sound checks the stacks whose files are whole, so that one run names all

@@ -29,7 +29,7 @@ func (p *program) secrets() *cli.Command {
 			"   age                  SKEP_AGE_IDENTITY_FILE or SKEP_AGE_IDENTITY\n" +
 			"   env                  SKEP_SECRET_<VAULT>_<ITEM>_<FIELD>, SKEP_SECRETS_VERSION\n\n" +
 			"Examples:\n   skep secrets list\n   skep secrets sync && skep deploy\n   skep secrets watch",
-		Subcommands: []*cli.Command{p.secretsList(), p.secretsPlan(), p.secretsSync(), p.secretsWatch()},
+		Subcommands: []*cli.Command{p.secretsList(), p.secretsPlan(), p.secretsSync(), p.secretsRotate(), p.secretsWatch()},
 	}
 }
 
@@ -214,6 +214,7 @@ func missing(plan secretsync.Plan) error {
 // secretReport is what --json says.
 type secretReport struct {
 	Lock    string              `json:"lock"`
+	Locked  secrets.Lock        `json:"locked"` // what is in it
 	Actions []secretsync.Action `json:"actions"`
 	Dropped []secrets.Reference `json:"dropped"` // from the lock
 	Changes bool                `json:"changes"`
@@ -230,7 +231,7 @@ var (
 func (p *program) printSecrets(c *cli.Context, project *secretProject, plan secretsync.Plan, t tense) error {
 	if c.Bool("json") {
 		return p.writeJSON(secretReport{
-			Lock: project.path(spec.SecretsLock), Actions: append([]secretsync.Action{}, plan.Actions...),
+			Lock: project.path(spec.SecretsLock), Locked: plan.Lock, Actions: append([]secretsync.Action{}, plan.Actions...),
 			Dropped: append([]secrets.Reference{}, plan.Dropped...), Changes: plan.Changes(),
 		})
 	}
@@ -305,7 +306,7 @@ func (p *program) withSyncer(c *cli.Context, f func(context.Context, *secretProj
 	}
 	return withSwarm(func(engine *swarm.Client) error {
 		ctx := c.Context
-		if c.Command.Name != "watch" {
+		if c.Command.Name != "watch" && c.Command.Name != "rotate" { // their time limits are those of services
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeoutCause(ctx, c.Duration("timeout"), errSlow)
 			defer cancel()

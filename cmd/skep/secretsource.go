@@ -193,7 +193,8 @@ func (r *rotation) Deploy(ctx context.Context, stacks []stack.Name) error {
 		return err
 	}
 	_, err = deploy.Deploy(ctx, r.engine, want, deploy.Options{
-		Who: who(), Commit: commit(ctx, loaded.dir), Now: time.Now, Timeout: r.c.Duration("timeout"), Scope: deploy.Scope{Partial: true},
+		Who: who(), Commit: commit(ctx, loaded.dir), Now: time.Now, Timeout: r.c.Duration("timeout"), Undo: r.c.Bool("undo"),
+		Scope: deploy.Scope{Partial: true},
 	})
 	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -16,12 +17,14 @@ func (p *program) status() *cli.Command {
 		Name:      "status",
 		Usage:     "Show how the stacks in the Swarm do",
 		ArgsUsage: "[STACK...]",
-		Description: "Lists stacks with their revision, services, tasks and hosts, what is not up, and what somebody changed by\n" +
-			"hand. The project is not read. It exits with 1 when a service is not up.\n\n" +
+		Description: "Lists stacks with their revision, services and tasks, what is not up, and what somebody changed by hand; and for\n" +
+			"each host the address that a server of its zone gives, and the certificate that is found there. The project is\n" +
+			"not read. It exits with 1 when a service is not up.\n\n" +
 			"Examples:\n   skep status\n   skep status media-core --tasks\n   skep status --watch",
 		Flags: []cli.Flag{
 			jsonFlag(),
 			&cli.BoolFlag{Name: "tasks", Usage: "list every task"},
+			&cli.BoolFlag{Name: "no-hosts", Usage: "do not look at the hosts' addresses and certificates"},
 			&cli.BoolFlag{Name: "watch", Usage: "write it again whenever it changes, until interrupted"},
 		},
 		Action: func(c *cli.Context) error {
@@ -34,6 +37,9 @@ func (p *program) status() *cli.Command {
 					return err
 				}
 				status := deploy.StatusOf(live, stackNames(c)...)
+				if !c.Bool("no-hosts") {
+					newHostLook().fill(c.Context, &status)
+				}
 				if err := p.printStatus(c, status); err != nil {
 					return err
 				}
@@ -57,13 +63,18 @@ func (p *program) printStatus(c *cli.Context, s deploy.Status) error {
 	return s.WriteText(p.stdout, problem.Paint{On: colored(p.stdout)}, c.Bool("tasks"))
 }
 
-// watchEvery is the pause between two looks.
-const watchEvery = 2 * time.Second
+// The pauses between two looks: names and certificates change slowly.
+const (
+	watchEvery      = 2 * time.Second
+	watchHostsEvery = time.Minute
+)
 
 func (p *program) watchStatus(c *cli.Context, engine *swarm.Client) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	var last string
+	var hosts deploy.Status
+	var looked time.Time
 	for {
 		live, err := deploy.Read(c.Context, engine)
 		switch {
@@ -73,6 +84,13 @@ func (p *program) watchStatus(c *cli.Context, engine *swarm.Client) error {
 			fmt.Fprintln(p.stderr, problem.Printable(err.Error()))
 		default:
 			status := deploy.StatusOf(live, stackNames(c)...)
+			if !c.Bool("no-hosts") {
+				if served := servedHosts(status); time.Since(looked) > watchHostsEvery || !slices.Equal(served, servedHosts(hosts)) {
+					newHostLook().fill(c.Context, &status)
+					hosts, looked = status, time.Now()
+				}
+				status.TakeHosts(hosts)
+			}
 			if now := fmt.Sprintf("%+v", status); now != last {
 				last = now
 				if isTerminal(p.stdout) && !c.Bool("json") {

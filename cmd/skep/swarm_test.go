@@ -67,7 +67,13 @@ func TestGeneratedStacksOnASwarm(t *testing.T) {
 	if err := os.CopyFS(dir, os.DirFS("../../stacks/examples")); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"app/stack.yaml": swarmApp, "app/conf.txt": "x\n"} {
+	cluster, err := os.ReadFile(filepath.Join(dir, "cluster.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"app/stack.yaml": swarmApp, "app/conf.txt": "x\n", "edge/stack.yaml": edgeStack, "cluster.yaml": edgeCluster.Replace(string(cluster)),
+	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
@@ -94,7 +100,7 @@ func TestGeneratedStacksOnASwarm(t *testing.T) {
 			t.Fatalf("deploy.sh: %v\n%s", err, out)
 		}
 	}
-	for _, stack := range []string{"ingress", "whoami", "app"} {
+	for _, stack := range []string{"ingress", "whoami", "app", "edge"} {
 		if err := s.WaitRunning(stack, 2*time.Minute); err != nil {
 			t.Fatal(err)
 		}
@@ -159,6 +165,10 @@ func TestGeneratedStacksOnASwarm(t *testing.T) {
 			t.Errorf("the job said %q", logs)
 		}
 	})
+	t.Run("a client's address comes from the tunnel alone", func(t *testing.T) { (&edge{s, t}).clientAddress() })
+	t.Run("HTTP/3", func(t *testing.T) { (&edge{s, t}).http3() })
+	t.Run("a host stays with the stack that had it first", func(t *testing.T) { (&edge{s, t}).hijack() })
+	t.Run("the engine restarts", func(t *testing.T) { (&edge{s, t}).engineRestart() })
 }
 
 func docker(t *testing.T, s *swarmtest.Swarm, args ...string) string {

@@ -28,13 +28,17 @@ type Stack struct {
 	Tier stack.Tier
 	// Source is the stack file, relative to the project.
 	Source string
-	// Compose is the file's content; every value below is a map[string]any,
-	// []any, string, bool, int or float64.
-	Compose map[string]any
-	// Origins finds where the content comes from. It is a second expansion of
-	// the stack: few runs ask, and the answer is larger than the content.
+	// Compose makes the file's content, which is the caller's. Each call is an
+	// expansion of the stack: the content of all stacks at once is most of what
+	// a large project needs of memory, and nobody needs it at once.
+	Compose func() Compose
+	// Origins finds where the content comes from, by one more expansion.
 	Origins func() *Origins
 }
+
+// Compose is the content of a Compose file; every value below is a
+// map[string]any, []any, string, bool, int or float64.
+type Compose map[string]any
 
 // Name is the name of a stack.
 type Name = stack.Name
@@ -94,9 +98,9 @@ func (o *Origins) At(path ...string) (Origin, bool) {
 	return Origin{}, false
 }
 
-// Services returns the services of the stack's file by name, sorted.
-func (s *Stack) Services() []stack.ServiceName {
-	services, _ := s.Compose["services"].(map[string]any)
+// Services returns the services of the file by name, sorted.
+func (c Compose) Services() []stack.ServiceName {
+	services, _ := c["services"].(map[string]any)
 	out := make([]stack.ServiceName, 0, len(services))
 	for _, name := range slices.Sorted(maps.Keys(services)) {
 		out = append(out, stack.ServiceName(name))
@@ -105,9 +109,9 @@ func (s *Stack) Services() []stack.ServiceName {
 }
 
 // Labels returns the deploy labels of a service.
-func (s *Stack) Labels(service stack.ServiceName) map[string]string {
+func (c Compose) Labels(service stack.ServiceName) map[string]string {
 	labels := map[string]string{}
-	services, _ := s.Compose["services"].(map[string]any)
+	services, _ := c["services"].(map[string]any)
 	def, _ := services[string(service)].(map[string]any)
 	deploy, _ := def["deploy"].(map[string]any)
 	in, _ := deploy["labels"].(map[string]any)
@@ -121,8 +125,9 @@ func (s *Stack) Labels(service stack.ServiceName) map[string]string {
 func (b *Bundle) LabelSets() []stack.LabelSet {
 	var out []stack.LabelSet
 	for _, s := range b.Stacks {
-		for _, name := range s.Services() {
-			if labels := s.Labels(name); len(labels) > 0 {
+		content := s.Compose()
+		for _, name := range content.Services() {
+			if labels := content.Labels(name); len(labels) > 0 {
 				out = append(out, stack.LabelSet{Service: stack.ServiceRef{Stack: s.Name, Service: name}, Labels: labels})
 			}
 		}

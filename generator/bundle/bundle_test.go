@@ -153,7 +153,9 @@ func TestFailedWriteChangesNothing(t *testing.T) {
 }
 
 func stackOf(name string, service map[string]any) *bundle.Stack {
-	return &bundle.Stack{Name: bundle.Name(name), Compose: map[string]any{"version": "3.8", "services": map[string]any{"web": service}}}
+	return &bundle.Stack{Name: bundle.Name(name), Compose: func() bundle.Compose {
+		return bundle.Compose{"version": "3.8", "services": map[string]any{"web": service}}
+	}}
 }
 
 // TestValidateNamesTheStack: one refused stack among good ones is named, and
@@ -196,7 +198,7 @@ func TestEncodeSurvivesYAML(t *testing.T) {
 		environment["V"+string(rune('A'+i/26))+string(rune('A'+i%26))] = v
 	}
 	s := stackOf("one", map[string]any{"image": "a:1", "environment": environment})
-	content, err := s.Encode()
+	content, err := s.Compose().Encode(s.Source)
 	if err != nil {
 		t.Fatal(err)
 	}

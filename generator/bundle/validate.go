@@ -2,8 +2,8 @@ package bundle
 
 import (
 	"fmt"
-	"maps"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,23 +13,55 @@ import (
 	composetypes "github.com/docker/cli/cli/compose/types"
 )
 
+// portion is how many stacks are held against Docker's schema at once.
+const portion = 32
+
 // Validate holds every stack against the loader that `docker stack deploy`
 // runs, and returns what it refuses by stack.
+func (b *Bundle) Validate() map[Name]error {
+	portions := make(chan []*Stack)
+	refused := map[Name]error{}
+	var mu sync.Mutex
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(b.Stacks)/portion+1) {
+		workers.Go(func() {
+			for stacks := range portions {
+				for i, err := range validate(stacks) {
+					if err != nil {
+						mu.Lock()
+						refused[stacks[i].Name] = err
+						mu.Unlock()
+					}
+				}
+			}
+		})
+	}
+	for stacks := range slices.Chunk(b.Stacks, portion) {
+		portions <- stacks
+	}
+	close(portions)
+	workers.Wait()
+	return refused
+}
+
+// validate answers for each of some stacks.
 //
 // The loader compiles its JSON Schema anew for each file, which costs more
 // than all the rest. The schema looks at each service, network and so on by
-// itself, so the sections of all stacks are checked as one big file first; only
+// itself, so the sections of the stacks are checked as one big file first; only
 // when that fails is each stack checked alone, to name it.
-func (b *Bundle) Validate() map[Name]error {
+func validate(stacks []*Stack) []error {
+	contents := make([]Compose, len(stacks))
 	together := map[string]map[string]any{}
-	for i, s := range b.Stacks {
-		version, _ := s.Compose["version"].(string)
+	for i, s := range stacks {
+		contents[i] = s.Compose()
+		version, _ := contents[i]["version"].(string)
 		all := together[version]
 		if all == nil {
 			all = map[string]any{"version": version}
 			together[version] = all
 		}
-		for key, v := range s.Compose {
+		for key, v := range contents[i] {
 			section, ok := v.(map[string]any)
 			if !ok {
 				continue
@@ -46,43 +78,25 @@ func (b *Bundle) Validate() map[Name]error {
 	}
 	valid := true
 	for version, all := range together {
-		if err := schema.Validate(all, version); err != nil {
-			valid = false
-		}
+		valid = valid && schema.Validate(all, version) == nil
 	}
-	errs := make([]error, len(b.Stacks))
-	next := make(chan int)
-	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), max(1, len(b.Stacks))) {
-		workers.Go(func() {
-			for i := range next {
-				errs[i] = b.Stacks[i].load(valid)
-			}
-		})
+	errs := make([]error, len(stacks))
+	for i, s := range stacks {
+		errs[i] = contents[i].load(s.Name, valid)
 	}
-	for i := range b.Stacks {
-		next <- i
-	}
-	close(next)
-	workers.Wait()
-	out := map[Name]error{}
-	for i, err := range errs {
-		if err != nil {
-			out[b.Stacks[i].Name] = err
-		}
-	}
-	return out
+	return errs
 }
 
-func (s *Stack) load(schemaChecked bool) error {
-	dict := maps.Clone(s.Compose)
-	dict["services"] = escape(s.Compose["services"])
+func (c Compose) load(name Name, schemaChecked bool) error {
 	_, err := loader.Load(composetypes.ConfigDetails{
 		WorkingDir:  "/",
-		ConfigFiles: []composetypes.ConfigFile{{Filename: string(s.Name) + ".yaml", Config: dict}},
-	}, func(o *loader.Options) { o.SkipValidation = schemaChecked })
+		ConfigFiles: []composetypes.ConfigFile{{Filename: string(name) + ".yaml", Config: c}},
+	}, func(o *loader.Options) {
+		o.SkipValidation = schemaChecked
+		o.SkipInterpolation = true // what Encode escapes reads as it stands here
+	})
 	if err != nil {
-		return fmt.Errorf("docker refuses %s.yaml: %s", s.Name, strings.TrimSpace(err.Error()))
+		return fmt.Errorf("docker refuses %s.yaml: %s", name, strings.TrimSpace(err.Error()))
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func adminPublic(_ *stack.Cluster, _ *stack.Stack, v *stack.Service) problem.Lis
 }
 
 func isAdminPage(v *stack.Service, r stack.Route) bool {
-	image, name := imageName(v.Compose.Image), strings.ToLower(string(v.Ref.Service))
+	image, name := stack.ImageName(v.Compose.Image), strings.ToLower(string(v.Ref.Service))
 	if slices.ContainsFunc(adminTools, func(tool string) bool { return strings.Contains(image, tool) || strings.Contains(name, tool) }) {
 		return true
 	}

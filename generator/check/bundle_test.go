@@ -101,7 +101,9 @@ services: {web: {image: "app:1"}}
 `
 	c, b := expanded(t, files)
 	// Skep writes valid files; these are broken afterwards.
-	web := b.Stacks[0].Compose["services"].(map[string]any)["web"].(map[string]any)
+	content := b.Stacks[0].Compose()
+	b.Stacks[0].Compose = func() bundle.Compose { return content }
+	web := content["services"].(map[string]any)["web"].(map[string]any)
 	for _, tt := range []struct {
 		name  string
 		spoil func()
@@ -113,7 +115,7 @@ services: {web: {image: "app:1"}}
 			delete(web, "user")
 			web["deploy"].(map[string]any)["placement"].(map[string]any)["color"] = "red"
 		}, "a/stack.yaml:7:7"},
-		{"a service that Skep adds", func() { b.Stacks[0].Compose["services"] = map[string]any{"other": map[string]any{"color": "red"}} }, "a/stack.yaml:1:1"},
+		{"a service that Skep adds", func() { content["services"] = map[string]any{"other": map[string]any{"color": "red"}} }, "a/stack.yaml:1:1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.spoil()

@@ -24,6 +24,7 @@ type policy struct {
 
 var policies = []policy{
 	{rule: ruleDockerSocket, find: services(dockerSocket)},
+	{rule: ruleDockerData, find: services(dockerData)},
 	{rule: ruleProxyShared, find: proxyShared},
 	{rule: rulePlaintextSecret, find: services(plaintextSecret)},
 	{rule: ruleUnpinnedImage, find: services(unpinnedImage)},
@@ -52,6 +53,7 @@ var policies = []policy{
 	{rule: ruleUnusedNetwork, find: unusedNetwork, strict: true},
 	{rule: ruleReservedLabel, find: services(reservedLabel), strict: true},
 	{rule: ruleNameTaken, find: services(nameTaken), strict: true},
+	{rule: ruleDockerScope, find: services(dockerScope), strict: true},
 	{rule: ruleNameAmbiguous, find: ambiguousNames},
 	{rule: ruleApexCNAME, find: services(apexCNAME), strict: true},
 }

@@ -2,6 +2,7 @@ package check
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
@@ -23,7 +24,7 @@ func dockerSocket(_ *stack.Cluster, s *stack.Stack, v *stack.Service) problem.Li
 			continue
 		}
 		what := "the Docker socket is mounted"
-		if path.Base(source) != "docker.sock" && !strings.Contains(source, "docker_engine") {
+		if !isSocket(source) {
 			what = "the mount of " + source + " holds the Docker socket"
 		}
 		found = append(found, remedy(ruleDockerSocket.At(v.At("volumes", itoa(i)), "%s: whoever takes over %s takes over the node", what, v.Ref.Service)))
@@ -50,16 +51,37 @@ func mountSource(s *stack.Stack, m types.ServiceVolumeConfig) (string, bool) {
 
 func cleanPath(p string) string { return path.Clean(strings.ReplaceAll(p, `\`, "/")) }
 
-// HoldsSocket reports whether a path of the node is the Docker socket, wherever
-// it lies (rootless Docker has it in /run/user), or a folder that it is in.
-func HoldsSocket(p string) bool {
-	if path.Base(p) == "docker.sock" || strings.HasSuffix(p, "/pipe/docker_engine") {
-		return true
-	}
-	for _, socket := range []string{"/var/run/docker.sock", "/run/docker.sock"} {
-		if p == "/" || strings.HasPrefix(socket, p+"/") {
-			return true
+// nodePath is a path of the node in one spelling: /proc/1/root is the node's
+// root, and /var/run is /run.
+func nodePath(p string) string {
+	p = cleanPath(p)
+	for _, root := range []string{"/proc/1/root", "/proc/self/root"} {
+		if rest, ok := strings.CutPrefix(p, root); ok && (rest == "" || rest[0] == '/') {
+			p = path.Clean("/" + rest)
 		}
 	}
-	return false
+	if rest, ok := strings.CutPrefix(p, "/var/run"); ok && (rest == "" || rest[0] == '/') {
+		p = "/run" + rest
+	}
+	return p
+}
+
+// sockets are what a container engine listens on, by the name of the file.
+var sockets = []string{"docker.sock", "containerd.sock", "podman.sock", "docker_engine"}
+
+func isSocket(p string) bool { return slices.Contains(sockets, strings.ToLower(path.Base(p))) }
+
+// HoldsSocket reports whether a path of the node is the socket of a container
+// engine, wherever it lies (rootless Docker has it in /run/user), or a folder
+// that it is in.
+func HoldsSocket(p string) bool {
+	p = nodePath(p)
+	return isSocket(p) || slices.ContainsFunc([]string{"/run/docker.sock", "/var/run/docker.sock", "/run/containerd/containerd.sock"}, func(socket string) bool {
+		return within(p, socket)
+	})
+}
+
+// within reports whether a path is a folder or something in it.
+func within(folder, p string) bool {
+	return folder == "/" || p == folder || strings.HasPrefix(p, folder+"/")
 }

@@ -22,7 +22,7 @@ func proxyShared(c *stack.Cluster) problem.List {
 				found = append(found, ruleProxyShared.At(pos, format, args...).
 					WithRemedy("remove it and give each consumer `x-docker-api: [...]`: a docker proxy of its own, that nobody else reaches").About(v.Ref))
 			}
-			if isDockerProxy(v.Compose.Image) {
+			if IsDockerProxy(v.Compose.Image) {
 				for _, overlay := range overlaysOf(c, s, v) {
 					others := slices.DeleteFunc(slices.Clone(members[overlay]), func(r stack.ServiceRef) bool { return r == v.Ref })
 					if len(others) > 1 {
@@ -43,11 +43,12 @@ func proxyShared(c *stack.Cluster) problem.List {
 	return found
 }
 
-// isDockerProxy knows the docker proxies that people write by hand.
+// IsDockerProxy knows the docker proxies that people write by hand.
 // caddy-docker-proxy is not one.
-func isDockerProxy(image string) bool {
-	name := imageName(image)
-	return slices.ContainsFunc([]string{"socket-proxy", "socketproxy", "dockerproxy"}, func(s string) bool { return strings.Contains(name, s) })
+func IsDockerProxy(image string) bool {
+	name := stack.ImageName(image)
+	return name == "docker-proxy" ||
+		slices.ContainsFunc([]string{"socket-proxy", "socketproxy", "dockerproxy"}, func(s string) bool { return strings.Contains(name, s) })
 }
 
 // isOpenDaemon reports whether DOCKER_HOST names a machine, not a service.
@@ -59,14 +60,6 @@ func isOpenDaemon(host string) bool {
 	name := strings.TrimSuffix(address, ":2375")
 	_, err := netip.ParseAddr(strings.Trim(name, "[]"))
 	return err == nil || strings.Contains(name, ".") && !strings.HasPrefix(name, "tasks.")
-}
-
-// imageName is the last part of an image's name, without tag and digest.
-func imageName(image string) string {
-	name, _, _ := strings.Cut(image, "@")
-	name = name[strings.LastIndex(name, "/")+1:]
-	name, _, _ = strings.Cut(name, ":")
-	return strings.ToLower(name)
 }
 
 // some names a few of many.

@@ -35,6 +35,12 @@ func plaintextSecret(_ *stack.Cluster, s *stack.Stack, v *stack.Service) problem
 			f.named(f.at("deploy", "labels", key), "label "+key, lastWord(key), d.Labels[key], labelRemedy)
 		}
 	}
+	if l := v.Compose.Logging; l != nil {
+		for _, key := range sortedKeys(l.Options) {
+			f.named(f.at("logging", "options", key), "logging option "+key, key, l.Options[key], loggingRemedy)
+		}
+	}
+	f.mounts(s)
 	f.routes()
 	f.dashboards()
 	for _, file := range v.Files {
@@ -51,10 +57,32 @@ func plaintextSecret(_ *stack.Cluster, s *stack.Stack, v *stack.Service) problem
 const (
 	labelRemedy   = "who reads the Docker API reads labels: let the service take it from a variable, NAME: op://vault/item/field"
 	commandRemedy = "who lists processes reads arguments: take it from a variable, NAME: op://vault/item/field"
+	loggingRemedy = "a log driver's options stand in the service: set this one in daemon.json of the nodes, or let a collector send the logs"
+	volumeRemedy  = "a volume's options stand in the stack file and in the engine: mount the share on the node, from a file that root alone reads, and bind its folder with x-pin"
 	widgetRemedy  = "the widget's value becomes a label: write \"{{HOMEPAGE_VAR_NAME}}\", and give that variable to the dashboard as op://vault/item/field"
 )
 
 type secretFinder struct{ finder }
+
+// mounts looks at what the drivers of the service's volumes are told. A file
+// system's options are one value: username=app,password=...
+func (f *secretFinder) mounts(s *stack.Stack) {
+	for _, m := range f.service.Compose.Volumes {
+		options := s.Volumes[m.Source].DriverOpts
+		for _, key := range sortedKeys(options) {
+			pos := s.Positions.At("volumes", m.Source, "driver_opts", key)
+			what := "option " + key + " of volume " + m.Source
+			if key != "o" {
+				f.named(pos, what, key, options[key], volumeRemedy)
+				continue
+			}
+			for option := range strings.SplitSeq(options[key], ",") {
+				name, value, _ := strings.Cut(option, "=")
+				f.named(pos, what, name, value, volumeRemedy)
+			}
+		}
+	}
+}
 
 // shaped reports a value that looks like a known kind of token, whatever it is
 // called.

@@ -124,7 +124,7 @@ func (b *builder) healthcheck() {
 		}
 	}
 	if h.StartInterval != nil {
-		b.Compose["version"] = "3.12" // the first that has start_interval
+		b.content["version"] = "3.12" // the first that has start_interval
 	}
 	if h.Retries != nil {
 		def["retries"] = int(*h.Retries)

@@ -1,6 +1,7 @@
 package expand
 
 import (
+	"encoding/json"
 	"strconv"
 	"strings"
 	"time"
@@ -83,7 +84,11 @@ func (b *builder) monitor() {
 	case "http", "keyword":
 		url := m.URL
 		if url == "" && routed {
-			url = b.monitored(route, or(m.Path, "/"))
+			var host string
+			if url, host = b.monitored(route, or(m.Path, "/")); host != "" {
+				headers, _ := json.Marshal(map[string]string{"Host": host}) // text does not fail
+				b.label(origin, id+"headers", string(headers))
+			}
 		}
 		b.label(origin, id+"url", url)
 		if m.Keyword != "" {
@@ -99,17 +104,23 @@ func (b *builder) monitor() {
 	}
 }
 
-// monitored is where a check finds the path. A login answers for a service that
-// is down, so behind one the check asks the service, on the ingress's network.
-func (b *builder) monitored(r stack.Route, path string) string {
+// monitored is where a check finds the path, and as which host it asks. A login
+// answers for a service that is down, so behind one the check asks the service,
+// on the ingress's network, and sends the host that the ingress would.
+func (b *builder) monitored(r stack.Route, path string) (url, host string) {
 	if r.Auth.SSO && !r.Auth.Bypasses(path) {
 		scheme := "http"
 		if r.Scheme == "https" {
 			scheme = r.Scheme
 		}
-		return scheme + "://" + b.swarmName() + ":" + itoa(int(r.Port)) + "/" + strings.TrimLeft(strings.TrimPrefix(path, r.Strip), "/")
+		for key, value := range r.Headers.Request {
+			if strings.EqualFold(key, "Host") && !strings.Contains(value, "{") { // Caddy alone knows its placeholders
+				host = value
+			}
+		}
+		return scheme + "://" + b.swarmName() + ":" + itoa(int(r.Port)) + "/" + strings.TrimLeft(strings.TrimPrefix(path, r.Strip), "/"), host
 	}
-	return r.URL() + path
+	return r.URL() + path, ""
 }
 
 // swarmName is the service's name in the Swarm.

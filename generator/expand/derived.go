@@ -192,16 +192,9 @@ func wildcard(h stack.Host) bool { return strings.HasPrefix(string(h), "*.") }
 
 // files adds everything that is written beside the stacks' own files. What is
 // derived from the whole cluster lies in a folder: a stack may be called dns.
-func (e *expansion) files(b *bundle.Bundle, stacks []*file) error {
+func (e *expansion) files(b *bundle.Bundle) error {
 	add := func(path string, content []byte) {
 		b.Files = append(b.Files, bundle.File{Path: path, Content: content})
-	}
-	for _, f := range stacks {
-		content, err := f.Encode()
-		if err != nil {
-			return err
-		}
-		add(string(f.Name)+".yaml", content)
 	}
 	dns, err := networks.DNS{Cluster: e.cluster.Name, Zones: b.Zones}.Marshal()
 	if err != nil {

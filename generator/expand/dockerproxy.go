@@ -28,6 +28,9 @@ func (b *builder) dockerProxy() {
 	if len(api.Write) > 0 {
 		env["ALLOW"] = strings.Join(api.Write, ", ")
 	}
+	if api.OwnStack {
+		env["SELECTOR"] = "com.docker.stack.namespace=" + string(b.Name)
+	}
 	image := b.e.cluster.Defaults.DockerProxy
 	if locked := b.e.cluster.Images[image]; locked.Digest != "" {
 		image += "@" + locked.Digest

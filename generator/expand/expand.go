@@ -4,6 +4,7 @@
 package expand
 
 import (
+	"errors"
 	"maps"
 	"runtime"
 	"slices"
@@ -31,12 +32,16 @@ func Expand(c *stack.Cluster) (*bundle.Bundle, error) {
 	e.tunnel = e.cloudflaredIngress()
 
 	results := make([]*file, len(order))
+	errs := make([]error, len(order))
 	next := make(chan int)
 	var workers sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), max(1, len(order))) {
 		workers.Go(func() {
 			for i := range next {
-				results[i] = e.stack(order[i], nil)
+				f := e.stack(order[i], nil)
+				f.encoded, errs[i] = f.content.Encode(f.Source)
+				f.content = nil
+				results[i] = f
 			}
 		})
 	}
@@ -45,14 +50,19 @@ func Expand(c *stack.Cluster) (*bundle.Bundle, error) {
 	}
 	close(next)
 	workers.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
 
 	b := &bundle.Bundle{Zones: e.zones(), Networks: e.overlays(results)}
 	for _, f := range results {
-		b.Stacks = append(b.Stacks, &f.Stack)
+		s := f.Stack // alone, so that the rest can go
+		b.Stacks = append(b.Stacks, &s)
 		b.Secrets = append(b.Secrets, f.secretList()...)
+		b.Files = append(b.Files, bundle.File{Path: string(f.Name) + ".yaml", Content: f.encoded})
 		b.Files = append(b.Files, f.extra...)
 	}
-	if err := e.files(b, results); err != nil {
+	if err := e.files(b); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(b.Files, func(a, b bundle.File) int { return strings.Compare(a.Path, b.Path) })
@@ -72,6 +82,8 @@ type expansion struct {
 // file is one Compose file in the making.
 type file struct {
 	bundle.Stack
+	content bundle.Compose // until it is encoded
+	encoded []byte
 	origins *bundle.Origins // nil when nobody asks for them
 	stack   *stack.Stack
 	e       *expansion
@@ -95,9 +107,11 @@ type attachment struct {
 func (e *expansion) stack(s *stack.Stack, origins *bundle.Origins) *file {
 	f := &file{
 		origins: origins,
-		Stack:   bundle.Stack{Name: s.Name, Tier: s.Tier, Source: s.File, Compose: map[string]any{"version": "3.8"}},
+		Stack:   bundle.Stack{Name: s.Name, Tier: s.Tier, Source: s.File},
+		content: bundle.Compose{"version": "3.8"},
 		stack:   s, e: e, secrets: map[string]*bundle.Secret{}, ambiguous: e.ambiguousNames(s), shared: map[string]networks.Name{},
 	}
+	f.Compose = func() bundle.Compose { return e.stack(s, nil).content }
 	f.Origins = func() *bundle.Origins {
 		traced := &bundle.Origins{}
 		e.stack(s, traced)
@@ -162,7 +176,7 @@ func (b *builder) label(origin bundle.Origin, key, value string) {
 
 // get reads a value of the service, nil when there is none.
 func (b *builder) get(path ...string) any {
-	var v any = b.Compose["services"]
+	var v any = b.content["services"]
 	for _, k := range append([]string{b.name}, path...) {
 		m, ok := v.(map[string]any)
 		if !ok {
@@ -175,7 +189,7 @@ func (b *builder) get(path ...string) any {
 
 // put writes a value into the file, making mappings on the way.
 func (f *file) put(origin bundle.Origin, v any, path ...string) {
-	m := f.Compose
+	var m map[string]any = f.content
 	for _, k := range path[:len(path)-1] {
 		inner, ok := m[k].(map[string]any)
 		if !ok {

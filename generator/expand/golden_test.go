@@ -92,7 +92,7 @@ func TestGolden(t *testing.T) {
 // checks that every string came through: escaped, written, read, interpolated.
 func loadLikeDocker(t *testing.T, s *bundle.Stack) {
 	t.Helper()
-	content, err := s.Encode()
+	content, err := s.Compose().Encode(s.Source)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func loadLikeDocker(t *testing.T, s *bundle.Stack) {
 		t.Fatalf("%s: %v", s.Name, err)
 	}
 	for _, service := range config.Services {
-		labels := s.Labels(stack.ServiceName(service.Name))
+		labels := s.Compose().Labels(stack.ServiceName(service.Name))
 		for k, v := range labels {
 			if service.Deploy.Labels[k] != v {
 				t.Errorf("%s/%s: label %s is %q after Docker read it, want %q", s.Name, service.Name, k, service.Deploy.Labels[k], v)

@@ -59,6 +59,10 @@ func (b *builder) ingress() {
 			b.set(zoneOrigin, certificatePath(zone.TLS.Token), "environment", tokenVariable(zone.TLS.Provider)+"_FILE")
 		}
 	}
+	if ref := c.Ingress.Storage; ref != nil {
+		key := b.secret(sole(ref), "", b.service.Ref.Service)
+		b.useSecret(bundle.Origin{Pos: c.Positions.At("ingress", "storage"), By: "ingress.storage"}, key, certificateName(ref), "", "", nil)
+	}
 }
 
 const (
@@ -107,9 +111,13 @@ func secretsOf(t stack.TLS) []*secrets.Reference {
 	return nil
 }
 
-// certificates are the references of all zones in use.
+// certificates are the references of all zones in use, and of where their
+// certificates are kept.
 func (e *expansion) certificates() []*secrets.Reference {
 	var out []*secrets.Reference
+	if ref := e.cluster.Ingress.Storage; ref != nil {
+		out = append(out, ref)
+	}
 	for _, zone := range e.cluster.Zones {
 		if e.zoneInUse(zone) {
 			out = append(out, secretsOf(zone.TLS)...)
@@ -234,15 +242,38 @@ func (b *builder) globals(denies bool) []pair {
 	if c.Ingress.Email != "" {
 		out = append(out, pair{"email", c.Ingress.Email})
 	}
+	if c.Ingress.Storage != nil {
+		out = append(out, pair{"storage", "postgres"}, pair{"storage.dsn_file", certificatePath(c.Ingress.Storage)})
+	}
 	if denies {
 		// Who is not allowed in is told so before a login is asked for.
 		out = append(out, pair{"order", "error before forward_auth"})
 	}
-	if len(c.Ingress.TrustedProxies) > 0 {
-		out = append(out, pair{"servers.trusted_proxies", "static " + joinPrefixes(c.Ingress.TrustedProxies)})
-		if c.Tunnel != nil {
-			out = append(out, pair{"servers.client_ip_headers", "Cf-Connecting-Ip X-Forwarded-For"})
+	return append(out, clientAddress(c)...)
+}
+
+// clientAddress says who is believed about a client's address. The tunnel alone
+// is where it stands alone: Cloudflare sets its header anew, and the module
+// skep_service takes it from the tunnel's tasks only. Any other proxy may pass
+// on whatever its client sent in that header, so where ranges are trusted too
+// the address is the last in X-Forwarded-For that is no proxy's.
+func clientAddress(c *stack.Cluster) []pair {
+	ranges := joinPrefixes(c.Ingress.TrustedProxies)
+	switch tunnel := c.Tunnel != nil && c.Tunnel.Service != nil; {
+	case tunnel && ranges == "":
+		return []pair{
+			{"servers.trusted_proxies", tunnelSource(c.Tunnel)},
+			{"servers.client_ip_headers", "Cf-Connecting-Ip"},
 		}
+	case tunnel:
+		return []pair{{"servers.trusted_proxies", tunnelSource(c.Tunnel) + " " + ranges}, {"servers.trusted_proxies_strict", ""}}
+	case ranges != "":
+		return []pair{{"servers.trusted_proxies", "static " + ranges}, {"servers.trusted_proxies_strict", ""}}
 	}
-	return out
+	return nil
+}
+
+// tunnelSource is the ingress's own source of addresses (services/ingress/proxies).
+func tunnelSource(t *stack.Tunnel) string {
+	return "skep_service " + string(t.Service.Stack) + "_" + string(t.Service.Service)
 }

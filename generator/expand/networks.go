@@ -225,7 +225,7 @@ func (f *file) declareNetworks() {
 		own[o.key] = o.own
 	}
 	used := map[string]bool{}
-	services, _ := f.Compose["services"].(map[string]any)
+	services, _ := f.content["services"].(map[string]any)
 	for _, def := range services {
 		service, _ := def.(map[string]any)
 		attached, _ := service["networks"].(map[string]any)

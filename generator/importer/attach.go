@@ -2,6 +2,8 @@ package importer
 
 import (
 	"slices"
+
+	"skep/generator/check"
 )
 
 // plan is where a service will be.
@@ -99,7 +101,7 @@ func (im *importer) stillUsed(n *network) bool {
 		case !slices.Contains(s.wasOn, n.id()):
 		case !s.gone:
 			stay = append(stay, s)
-		case isDockerProxy(text(s.def.get("image"))):
+		case check.IsDockerProxy(text(s.def.get("image"))):
 			proxied = true
 		}
 	}

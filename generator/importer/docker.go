@@ -6,32 +6,20 @@ import (
 	"slices"
 	"strings"
 
+	"skep/generator/check"
 	"skep/generator/spec"
+	"skep/generator/stack"
 )
 
 // dockerProxies gives each consumer of a hand-written docker proxy
 // x-docker-api, and takes the proxy out when it has no consumer left.
 func (im *importer) dockerProxies() {
 	for _, proxy := range im.services {
-		if !isDockerProxy(text(proxy.def.get("image"))) || proxy.gone {
+		if !check.IsDockerProxy(text(proxy.def.get("image"))) || proxy.gone {
 			continue
 		}
 		im.dockerProxy(proxy)
 	}
-}
-
-// isDockerProxy knows docker proxies by the last part of the image's name.
-func isDockerProxy(image string) bool {
-	name := imageName(image)
-	return slices.Contains([]string{"docker-socket-proxy", "socket-proxy", "dockerproxy", "docker-proxy", "skep-dockerproxy"}, name)
-}
-
-// imageName is the last part of an image's name, without tag and digest.
-func imageName(image string) string {
-	name, _, _ := strings.Cut(image, "@")
-	name = name[strings.LastIndex(name, "/")+1:]
-	name, _, _ = strings.Cut(name, ":")
-	return strings.ToLower(name)
 }
 
 func (im *importer) dockerProxy(proxy *service) {
@@ -69,7 +57,7 @@ func (im *importer) dockerProxy(proxy *service) {
 			continue
 		}
 		im.giveDockerAPI(s, sectionsOf(s, sections), writes)
-		if _, known := hidden[imageName(text(s.def.get("image")))]; !known && shows(sections) {
+		if _, known := hidden[stack.ImageName(text(s.def.get("image")))]; !known && shows(sections) {
 			im.note(im.at(s), s.name, "x-docker-api", "values of variables, and of labels that look like secrets, are hidden from it now",
 				"add env_values or label_values to x-docker-api if it needs them")
 		}
@@ -275,7 +263,7 @@ func (im *importer) proxySections(s *service) (sections, writes []string, why st
 			regexes = append(regexes, "-allow"+strings.TrimPrefix(name, "SP_ALLOW_")+"="+text(e.value))
 		}
 	}
-	if imageName(text(s.def.get("image"))) == "socket-proxy" && slices.ContainsFunc(regexes, func(a string) bool { return allowFlag.MatchString(a) }) {
+	if stack.ImageName(text(s.def.get("image"))) == "socket-proxy" && slices.ContainsFunc(regexes, func(a string) bool { return allowFlag.MatchString(a) }) {
 		clear(on)
 		for _, arg := range regexes {
 			m := allowFlag.FindStringSubmatch(arg)

@@ -145,7 +145,10 @@ func parse(content []byte, file string) (*document, problem.List) {
 			}
 		}
 		message, _, _ = strings.Cut(message, "\n")
-		return fail(ruleSyntax, pos, "%s", message)
+		if strings.Contains(message, "'\t'") {
+			message = "a tab where YAML wants spaces"
+		}
+		return nil, problem.List{ruleSyntax.At(pos, "%s", message).WithRemedy("correct the YAML there and import again")}
 	}
 	d := &document{file: file, lines: strings.Split(strings.TrimSuffix(string(content), "\n"), "\n"), comments: map[int]string{}}
 	if err := d.readComments(content); err != nil {

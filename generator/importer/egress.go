@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"skep/generator/stack"
 	"skep/networks"
 )
 
@@ -22,7 +23,7 @@ func (im *importer) egress(plans []*plan) {
 			}
 			continue
 		}
-		if dataStores.MatchString(imageName(text(p.s.def.get("image")))) {
+		if dataStores.MatchString(stack.ImageName(text(p.s.def.get("image")))) {
 			im.note(im.at(p.s), p.s.name, "way to the Internet", "a data store calls nobody, and Skep's networks are internal", "x-egress: true if it must")
 			continue
 		}

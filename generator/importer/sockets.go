@@ -3,6 +3,9 @@ package importer
 import (
 	"slices"
 	"strings"
+
+	"skep/generator/check"
+	"skep/generator/stack"
 )
 
 // readers are images that read the Docker API through the client that
@@ -24,7 +27,7 @@ var hidden = map[string][]string{
 // sectionsOf completes what a service may read with the values that its image
 // looks for.
 func sectionsOf(s *service, sections []string) []string {
-	out := slices.Concat(sections, hidden[imageName(text(s.def.get("image")))])
+	out := slices.Concat(sections, hidden[stack.ImageName(text(s.def.get("image")))])
 	slices.Sort(out)
 	return slices.Compact(out)
 }
@@ -33,7 +36,7 @@ func sectionsOf(s *service, sections []string) []string {
 func (im *importer) sockets() {
 	for _, s := range im.live() {
 		mounts, ok := s.def.get("volumes").([]any)
-		if !ok || isDockerProxy(text(s.def.get("image"))) {
+		if !ok || check.IsDockerProxy(text(s.def.get("image"))) {
 			continue
 		}
 		for i, m := range mounts {
@@ -42,7 +45,7 @@ func (im *importer) sockets() {
 				continue
 			}
 			at := im.at(s, "volumes", itoa(i))
-			sections := readers[imageName(text(s.def.get("image")))]
+			sections := readers[stack.ImageName(text(s.def.get("image")))]
 			if len(sections) == 0 || s.def.has("x-docker-api") || im.variable(s, "DOCKER_HOST") != "" || im.variable(s, "DOZZLE_ENABLE_ACTIONS") == "true" {
 				im.note(at, s.name, "mount of "+source, "what the service does with the Docker socket is not known",
 					"write x-docker-api with the sections that it reads ([containers, events]), and remove the mount of "+target)

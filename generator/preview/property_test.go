@@ -165,8 +165,9 @@ func FuzzNames(f *testing.F) {
 // on a network are the network's.
 func names(s *bundle.Stack) map[string]bool {
 	out := map[string]bool{}
+	content := s.Compose()
 	section := func(key string) map[string]any {
-		m, _ := s.Compose[key].(map[string]any)
+		m, _ := content[key].(map[string]any)
 		return m
 	}
 	full := func(key string, def any) string {
@@ -212,7 +213,7 @@ func names(s *bundle.Stack) map[string]bool {
 		for _, p := range list(service["ports"]) {
 			out[fmt.Sprint("port ", p)] = true
 		}
-		for key, value := range s.Labels(stack.ServiceName(name)) {
+		for key, value := range content.Labels(stack.ServiceName(name)) {
 			word, _, dotted := strings.Cut(key, ".")
 			if (word == "caddy" || strings.HasPrefix(word, "caddy_")) && !dotted {
 				out["site "+value] = true

@@ -221,6 +221,7 @@ func (d *clusterConverter) networks(c *stack.Cluster, f clusterFile) {
 func (d *clusterConverter) ingress(c *stack.Cluster, f clusterFile) {
 	i := f.Ingress
 	c.Ingress = stack.Ingress{Network: networks.Name(or(i.Network, "proxy_network")), Email: i.Email, Pos: d.positions.At("ingress")}
+	c.Ingress.Storage = d.reference(i.Storage, "ingress", "storage")
 	if ref := d.serviceRef(or(i.Service, "ingress/caddy"), "ingress", "service"); ref != nil {
 		c.Ingress.Service = *ref
 	}

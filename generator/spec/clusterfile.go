@@ -41,7 +41,8 @@ type ingressFile struct {
 	Email          string             `yaml:"email" doc:"Contact of the ACME account."`
 	Default        ingressDefaults    `yaml:"default" doc:"What a route gets that does not say otherwise."`
 	TLS            map[string]tlsFile `yaml:"tls" doc:"Certificates by zone." example:"{internal: {mode: acme-dns, provider: cloudflare, token: op://homelab/cloudflare/token}}"`
-	TrustedProxies stringList         `yaml:"trusted_proxies" doc:"Ranges whose forwarded client address counts (CIDR)."`
+	Storage        string             `yaml:"storage" doc:"Reference to the address (DSN) of the PostgreSQL database that several ingresses share certificates through." default:"the ingress's own volume" example:"op://homelab/ingress-storage/dsn"`
+	TrustedProxies stringList         `yaml:"trusted_proxies" doc:"Ranges of proxies in front of the ingress (CIDR): the client is the last address in their X-Forwarded-For that is no proxy's. The service of the tunnel needs no entry."`
 }
 
 type ingressDefaults struct {
@@ -69,7 +70,7 @@ type ssoFile struct {
 type tunnelFile struct {
 	ID      string `yaml:"id" doc:"Identifier of the tunnel." required:"true" example:"6ff42ae2-765d-4adf-8112-31c55c1551ef"`
 	Origin  string `yaml:"origin" doc:"URL of the ingress as cloudflared reaches it." default:"https:// and the ingress service"`
-	Service string `yaml:"service" doc:"Service that runs cloudflared and gets its ingress file, stack/service." example:"cloudflared/cloudflared"`
+	Service string `yaml:"service" doc:"Service that runs cloudflared, stack/service: it gets the ingress file, and it alone is believed about CF-Connecting-IP." example:"cloudflared/cloudflared"`
 }
 
 type networkDef struct {

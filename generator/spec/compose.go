@@ -31,8 +31,10 @@ import (
 // loadCompose turns a stack file into compose-go's project: variables
 // interpolated, include, extends and env_file resolved.
 func loadCompose(ctx context.Context, doc *document, path, name string, env map[string]string, profiles []string) (*types.Project, problem.List) {
-	if problems := unsetVariables(doc, env); len(problems) > 0 {
-		return nil, problems
+	if hasVariable(doc.values) {
+		if problems := unsetVariables(doc, env); len(problems) > 0 {
+			return nil, problems
+		}
 	}
 	values, restore := doc.values, func(*types.Project) error { return nil }
 	if doc.alone() {
@@ -227,6 +229,23 @@ func unsetVariables(doc *document, env map[string]string) problem.List {
 		}
 	})
 	return problems
+}
+
+// hasVariable reports whether a string below v has something to interpolate.
+func hasVariable(v any) bool {
+	switch v := v.(type) {
+	case string:
+		return strings.Contains(v, "$")
+	case map[string]any:
+		for _, item := range v {
+			if hasVariable(item) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(v, hasVariable)
+	}
+	return false
 }
 
 // eachString visits every string below v with its path.

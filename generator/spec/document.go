@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
@@ -37,7 +38,8 @@ type document struct {
 
 // readFile reads a regular file of bounded size.
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	// Nobody may write to a pipe that lies there: opening it must not wait.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +73,7 @@ func readDocument(path, name string) (*document, problem.List) {
 
 func parseDocument(content []byte, name string) (*document, problem.List) {
 	whole := problem.Position{File: name, Line: 1, Column: 1}
+	content = bytes.TrimPrefix(content, []byte("\ufeff")) // some editors mark UTF-8 so
 	if bytes.IndexByte(content, 0) >= 0 || !utf8.Valid(content) {
 		return nil, problem.List{ruleFile.At(whole, "the file is not UTF-8 text").WithRemedy("save it as UTF-8")}
 	}
@@ -155,6 +158,9 @@ func syntaxProblem(name string, err error) problem.Problem {
 	}
 	if i := strings.IndexByte(message, '\n'); i > 0 {
 		message = message[:i]
+	}
+	if strings.Contains(message, "'\t'") {
+		return ruleSyntax.At(pos, "a tab where YAML wants spaces").WithRemedy("indent with spaces")
 	}
 	return ruleSyntax.At(pos, "%s", message)
 }

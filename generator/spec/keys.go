@@ -128,6 +128,7 @@ func (maintenance) shorthand(v any) any {
 type dockerAPI struct {
 	Read  stringList `yaml:"read" doc:"Sections that may be read. env_values, label_values, config_data and join_tokens show values that are hidden in answers otherwise." example:"[containers, events]"`
 	Write stringList `yaml:"write" doc:"Endpoints that may be written, each by name." example:"[\"POST /services/{id}/update\"]"`
+	Scope string     `yaml:"scope" doc:"Whose objects it sees: the whole cluster's, or those of its own stack alone." enum:"cluster,stack" default:"cluster"`
 }
 
 func (dockerAPI) shorthand(v any) any {

@@ -7,6 +7,7 @@ package spec
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -47,6 +48,9 @@ func FindProject(dir string) (string, error) {
 		if _, err := os.Stat(filepath.Join(c, ClusterFile)); err == nil {
 			return c, nil
 		}
+	}
+	if dir != "" {
+		return "", fmt.Errorf("%s: %w", dir, ErrNoProject)
 	}
 	return "", ErrNoProject
 }

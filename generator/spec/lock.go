@@ -86,8 +86,12 @@ func MarshalImages(lock stack.ImageLock) ([]byte, error) {
 	return append([]byte("# images.lock: written by skep lock\n"), body...), nil
 }
 
-// interpolate replaces variables in the cluster file as Compose does.
+// interpolate replaces variables as Compose does. Values without any are
+// returned as they are.
 func interpolate(values map[string]any, env map[string]string) (map[string]any, error) {
+	if !hasVariable(values) {
+		return values, nil
+	}
 	return interpolation.Interpolate(values, interpolation.Options{
 		Substitute: substitute,
 		LookupValue: func(k string) (string, bool) {

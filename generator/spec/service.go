@@ -25,6 +25,7 @@ func (c *converter) service(s *stack.Stack, ref stack.ServiceRef) *stack.Service
 
 	var keys serviceKeys
 	c.decode(map[string]any(compose.Extensions), &keys, at...)
+	out.Compose.Extensions = nil // they are keys now
 
 	for i, r := range keys.Ingress {
 		routePath := path("x-ingress", itoa(i))
@@ -168,7 +169,7 @@ var DockerSections = []string{
 var endpoint = regexp.MustCompile(`^(POST|PUT|DELETE|PATCH) /[a-z{}/_-]+$`)
 
 func (c *converter) dockerAPI(in dockerAPI, path []string) *stack.DockerAPI {
-	out := &stack.DockerAPI{Pos: c.positions.At(path...)}
+	out := &stack.DockerAPI{OwnStack: in.Scope == "stack", Pos: c.positions.At(path...)}
 	for i, section := range in.Read {
 		section = strings.ToLower(section)
 		if !slices.Contains(DockerSections, section) {

@@ -68,6 +68,9 @@ type Ingress struct {
 	Service ServiceRef
 	Default RouteDefaults
 	Email   string // ACME account
+	// Storage is the address of the database that several ingresses keep
+	// certificates in; without one they stay in the ingress's volume.
+	Storage *secrets.Reference
 	// TrustedProxies are the ranges whose forwarded client address counts.
 	TrustedProxies []netip.Prefix
 	Pos            problem.Position

@@ -14,7 +14,9 @@ type DockerAPI struct {
 	Read []string
 	// Write are single endpoints, "POST /services/{id}/update".
 	Write []string
-	Pos   problem.Position
+	// OwnStack hides what belongs to other stacks.
+	OwnStack bool
+	Pos      problem.Position
 }
 
 // File is a file that a service finds at Target.

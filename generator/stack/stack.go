@@ -123,6 +123,14 @@ func (s *Service) Image() string {
 	return name
 }
 
+// ImageName is the last part of an image's name, without tag and digest.
+func ImageName(image string) string {
+	name, _, _ := strings.Cut(image, "@")
+	name = name[strings.LastIndex(name, "/")+1:]
+	name, _, _ = strings.Cut(name, ":")
+	return strings.ToLower(name)
+}
+
 // Use is an attachment to a shared network.
 type Use struct {
 	Network networks.Name

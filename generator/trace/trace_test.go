@@ -12,7 +12,8 @@ import (
 )
 
 func TestLines(t *testing.T) {
-	s := bundle.Stack{Name: "web", Source: "web/stack.yaml", Compose: map[string]any{
+	const source = "web/stack.yaml"
+	compose := bundle.Compose{
 		"version": "3.8",
 		"services": map[string]any{"web": map[string]any{
 			"image":   "web:1",
@@ -21,10 +22,10 @@ func TestLines(t *testing.T) {
 			"labels":  map[string]any{"a.b/c": "it costs $5"},
 		}},
 		"networks": map[string]any{"default": map[string]any{}},
-	}}
+	}
 	origins := &bundle.Origins{}
 	at := func(line int, path ...string) {
-		origins.Set(bundle.Origin{Pos: problem.Position{File: s.Source, Line: line, Column: 1}, By: "test"}, path...)
+		origins.Set(bundle.Origin{Pos: problem.Position{File: source, Line: line, Column: 1}, By: "test"}, path...)
 	}
 	at(1, "services", "web")
 	at(2, "services", "web", "image")
@@ -32,7 +33,7 @@ func TestLines(t *testing.T) {
 	at(4, "services", "web", "ports", "0")
 	at(5, "services", "web", "ports", "1")
 	at(6, "services", "web", "labels", "a.b/c")
-	content, err := s.Encode()
+	content, err := compose.Encode(source)
 	if err != nil {
 		t.Fatal(err)
 	}

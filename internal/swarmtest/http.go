@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 )
@@ -43,6 +44,25 @@ func (n *Node) Do(request *http.Request) (*http.Response, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return client.Do(request)
+}
+
+// Listen listens on a free port of the node's address, which containers of every
+// node reach that may leave their networks.
+func (n *Node) Listen(ctx context.Context) (net.Listener, error) {
+	var l net.Listener
+	err := onOwnThread(func() error {
+		namespace, err := os.Open(n.network())
+		if err != nil {
+			return err
+		}
+		defer namespace.Close()
+		if err := enter(namespace); err != nil {
+			return err
+		}
+		l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(n.Address, "0"))
+		return err
+	})
+	return l, err
 }
 
 // network is the file of the node's network namespace.

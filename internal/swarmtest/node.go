@@ -108,6 +108,7 @@ func (n *Node) powerOn() error {
 	}
 	machine := exec.Command("unshare", "--net", "--mount", "--propagation", "private", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc",
 		"sh", "-c", boot, "sh", n.dir, n.cgroup, n.Name, n.Address)
+	machine.Env = append(os.Environ(), "PATH="+enginePath())
 	machine.Stdout, machine.Stderr = log, log
 	machine.ExtraFiles = []*os.File{n.lan.namespace}
 	machine.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

@@ -1,6 +1,9 @@
 // Package swarmtest runs private Swarms for tests, of one node or of several:
 // every engine in namespaces of its own, so that no address, bridge, mount or
 // process meets those of the machine, and ending one process ends all.
+//
+// The engine is the machine's dockerd, or that of the folder which SKEP_ENGINE
+// names, with the containerd and the runc beside it.
 package swarmtest
 
 import (
@@ -8,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -22,14 +26,35 @@ func Start(t testing.TB) *Swarm {
 	return &Swarm{StartCluster(t, 1).Nodes[0]}
 }
 
+// engineFolder holds an engine to run in place of the machine's; empty for none.
+func engineFolder() string { return os.Getenv("SKEP_ENGINE") }
+
+// enginePath is where a machine looks for its programs.
+func enginePath() string {
+	path := os.Getenv("PATH")
+	if dir := engineFolder(); dir != "" {
+		path = dir + string(os.PathListSeparator) + path
+	}
+	return path
+}
+
 // require ends a test that cannot run here.
 func require(t testing.TB) {
 	t.Helper()
+	if dir := engineFolder(); dir != "" {
+		// One that is asked for and not there must not pass for another.
+		if _, err := exec.LookPath(filepath.Join(dir, "dockerd")); err != nil || !filepath.IsAbs(dir) {
+			t.Fatalf("SKEP_ENGINE must be the path of a folder with dockerd: %q: %v", dir, err)
+		}
+	}
 	missing := ""
 	if os.Getuid() != 0 {
 		missing = "root"
 	}
 	for _, tool := range []string{"dockerd", "docker", "unshare", "nsenter", "ip", "iptables"} {
+		if tool == "dockerd" && engineFolder() != "" {
+			continue
+		}
 		if _, err := exec.LookPath(tool); err != nil && missing == "" {
 			missing = tool
 		}

@@ -43,3 +43,23 @@ func TestAGlobalServiceWithoutTasksIsNotUpAtOnce(t *testing.T) {
 		t.Error("a service that nobody wants to run is waited for")
 	}
 }
+
+// Only a node that waits for an image, and says why, is one without it.
+func TestImageless(t *testing.T) {
+	const cannot = `failed to resolve reference "docker.io/library/web:2": failed to do request: dial tcp: network is unreachable`
+	for name, c := range map[string]struct {
+		state swarm.TaskState
+		err   string
+		want  bool
+	}{
+		"asks in vain":  {swarm.TaskStatePreparing, cannot, true},
+		"pulls":         {swarm.TaskStatePreparing, "", false},
+		"was refused":   {swarm.TaskStateRejected, cannot, false},
+		"other trouble": {swarm.TaskStatePreparing, "network app_default not found", false},
+	} {
+		tasks := []swarm.Task{{Status: swarm.TaskStatus{State: c.state, Err: c.err}}}
+		if got := imageless(tasks) != nil; got != c.want {
+			t.Errorf("%s: got %v", name, got)
+		}
+	}
+}

@@ -27,8 +27,11 @@ type Options struct {
 
 	NoWait      bool // do not wait for services; gates are waited for
 	KeepFailed  bool // leave a stack that failed as it is
+	Undo        bool // when interrupted, take back the stacks that are not done: Deploy returns after that
 	ResolveTags bool // ask registries for the digests of changed images
 	Scope       Scope
+	// Names are changed once the stacks are up.
+	Names []Names
 
 	// Expect is a plan that was agreed on; any other is refused.
 	Expect *Plan
@@ -118,14 +121,21 @@ func Deploy(ctx context.Context, engine Engine, p Project, o Options) (Result, e
 		return Result{Plan: plan}, err
 	}
 	result := Result{Plan: plan}
-	err = withLease(ctx, patient, o, func(held context.Context) error {
+	holding := ctx
+	if o.Undo { // an interrupt ends what is done under the lease, not the lease
+		holding = context.WithoutCancel(ctx)
+	}
+	err = withLease(holding, patient, o, func(kept context.Context) error {
+		held, interrupt := context.WithCancelCause(kept)
+		defer interrupt(nil)
+		defer context.AfterFunc(ctx, func() { interrupt(context.Cause(ctx)) })()
 		// Somebody may have deployed until we had the lease.
 		live, plan, err := look(held, patient, p, o)
 		result.Plan = plan
 		if err != nil || plan.Empty() {
 			return err
 		}
-		d := &deployment{ctx: held, engine: patient, options: o, project: p, plan: plan, live: live}
+		d := &deployment{ctx: held, kept: kept, engine: patient, options: o, project: p, plan: plan, live: live}
 		result, err = d.run()
 		return err
 	})
@@ -134,16 +144,15 @@ func Deploy(ctx context.Context, engine Engine, p Project, o Options) (Result, e
 
 // look reads the Swarm and plans. A plan that cannot be applied is an error.
 func look(ctx context.Context, engine Engine, p Project, o Options) (Live, Plan, error) {
-	live, err := Read(ctx, engine)
-	if err != nil {
-		return Live{}, Plan{}, fmt.Errorf("read the Swarm: %w", err)
-	}
-	plan, err := Compare(p, live, o.Scope)
+	live, plan, err := Look(ctx, engine, p, o.Scope, o.Names)
 	if err != nil {
 		return Live{}, Plan{}, err
 	}
 	if err := plan.Ready(); err != nil {
 		return live, plan, err
+	}
+	if o.Expect != nil {
+		plan = plan.agreed(*o.Expect)
 	}
 	if o.Expect != nil && !o.Expect.Same(plan) {
 		return live, plan, WithHint(ErrStalePlan, "the Swarm changed since it was made; run `skep plan` again")
@@ -153,7 +162,8 @@ func look(ctx context.Context, engine Engine, p Project, o Options) (Live, Plan,
 
 // deployment is one deploy under way.
 type deployment struct {
-	ctx     context.Context // ends when the lease is lost
+	ctx     context.Context // ends when the lease is lost, and when the deploy is interrupted
+	kept    context.Context // with Options.Undo it ends when the lease is lost alone
 	engine  Engine
 	options Options
 	project Project
@@ -166,6 +176,12 @@ type deployment struct {
 func (d *deployment) run() (Result, error) {
 	result := Result{Plan: d.plan}
 	for _, c := range d.plan.Networks {
+		if old, ok := d.live.network(c.Name); ok && c.Action == Replace {
+			if err := d.remake("", old, d.project.Networks); err != nil {
+				return result, err
+			}
+			continue
+		}
 		i := slices.IndexFunc(d.project.Networks, func(n network.CreateRequest) bool { return n.Name == c.Name })
 		if err := d.createNetwork("", d.project.Networks[i]); err != nil {
 			return result, err
@@ -187,7 +203,10 @@ func (d *deployment) run() (Result, error) {
 			}
 		}
 	}
-	return result, first
+	if d.ctx.Err() != nil {
+		return result, first
+	}
+	return result, errors.Join(first, d.names(outcomes))
 }
 
 var errNeeds = errors.New("a stack that it needs failed")

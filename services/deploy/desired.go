@@ -28,6 +28,7 @@ type desired struct {
 	external []string                // networks of other stacks or of nobody, by name
 	configs  []swarm.ConfigSpec      // by name
 	secrets  []string                // that the services mount, by name
+	driven   []swarm.SecretSpec      // whose values a driver gives, by name
 	services []desiredService        // by name
 }
 
@@ -73,6 +74,7 @@ func (r Release) desired() (*desired, error) {
 	if err := d.declareConfigs(c); err != nil {
 		return nil, fmt.Errorf("stack %s: %w", r.Stack, err)
 	}
+	d.declareSecrets(c)
 	for _, s := range config.Services {
 		if err := d.service(c, s); err != nil {
 			return nil, fmt.Errorf("stack %s: service %s: %w", r.Stack, s.Name, err)
@@ -145,6 +147,26 @@ func (d *desired) declareConfigs(c converter) error {
 	}
 	slices.SortFunc(d.configs, func(a, b swarm.ConfigSpec) int { return cmp.Compare(a.Name, b.Name) })
 	return nil
+}
+
+// declareSecrets makes the secrets that a driver gives the values of. All others
+// are there already: a file has no value.
+func (d *desired) declareSecrets(c converter) {
+	for _, key := range slices.Sorted(maps.Keys(c.config.Secrets)) {
+		def := c.config.Secrets[key]
+		if def.External.External || def.Driver == "" {
+			continue
+		}
+		spec := swarm.SecretSpec{
+			Annotations: swarm.Annotations{Name: cmp.Or(def.Name, c.scoped(key)), Labels: c.labels(def.Labels)},
+			Driver:      &swarm.Driver{Name: def.Driver, Options: def.DriverOpts},
+		}
+		if def.TemplateDriver != "" {
+			spec.Templating = &swarm.Driver{Name: def.TemplateDriver}
+		}
+		d.driven = append(d.driven, spec)
+	}
+	slices.SortFunc(d.driven, func(a, b swarm.SecretSpec) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 func (d *desired) service(c converter, s composetypes.ServiceConfig) error {

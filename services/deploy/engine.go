@@ -34,6 +34,8 @@ type Engine interface {
 	CreateConfig(ctx context.Context, spec swarm.ConfigSpec) (id string, err error)
 	UpdateConfig(ctx context.Context, id string, version swarm.Version, spec swarm.ConfigSpec) error
 	RemoveConfig(ctx context.Context, id string) error
+	CreateSecret(ctx context.Context, spec swarm.SecretSpec) (id string, err error)
+	UpdateSecret(ctx context.Context, id string, version swarm.Version, spec swarm.SecretSpec) error
 	RemoveSecret(ctx context.Context, id string) error
 
 	// TaskLog copies the last lines that a task wrote.

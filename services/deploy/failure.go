@@ -99,7 +99,9 @@ func (w *watch) lastLines(ctx context.Context, task swarm.Task) []string {
 
 // causes are the engine's words that mean something a person can act on.
 var causes = []struct{ text, cause string }{
-	{"No such image", "the node has no such image and could not pull it: check the name, the tag and the registry's credentials"},
+	{"No such image", noImage},
+	{"failed to resolve reference", noImage},
+	{"pull access denied", noImage},
 	{"unhealthy", "the health check fails: run its command in the container, or give the service a longer start_period"},
 	{"no suitable node", "no node meets the constraints and has the resources that are reserved"},
 	{"executable file not found", "the image has no such program: check entrypoint and command"},
@@ -113,6 +115,8 @@ var causes = []struct{ text, cause string }{
 	{"network", "a network cannot be set up on the node: `skep doctor` looks for free subnets"},
 	{"OOM", "the kernel ended it for its memory: raise the limit"},
 }
+
+const noImage = "the node has no such image and could not pull it: check the name, the tag and the registry's credentials"
 
 func likelyCause(message string, exit *int, checked bool) string {
 	for _, c := range causes {

@@ -276,6 +276,33 @@ func (f *fakeSwarm) RemoveConfig(_ context.Context, id string) error {
 	return remove(f, KindConfig, &f.state.Configs, func(c swarm.Config) bool { return c.ID == id }, func(c swarm.Config) string { return c.Spec.Name })
 }
 
+func (f *fakeSwarm) CreateSecret(_ context.Context, spec swarm.SecretSpec) (id string, err error) {
+	err = f.call("create secret "+spec.Name, true, func() error {
+		if _, ok := f.state.secret(spec.Name); ok {
+			return taken("secret", spec.Name)
+		}
+		id = f.id("secret")
+		f.state.Secrets = append(f.state.Secrets, swarm.Secret{ID: id, Meta: swarm.Meta{Version: f.next()}, Spec: spec})
+		return nil
+	})
+	return id, err
+}
+
+func (f *fakeSwarm) UpdateSecret(_ context.Context, id string, version swarm.Version, spec swarm.SecretSpec) error {
+	return f.call("update secret "+spec.Name, true, func() error {
+		i := slices.IndexFunc(f.state.Secrets, func(s swarm.Secret) bool { return s.ID == id })
+		if i < 0 {
+			return errdefs.ErrNotFound
+		}
+		s := &f.state.Secrets[i]
+		if s.Version != version {
+			return errdefs.ErrAborted
+		}
+		s.Spec.Labels, s.Version = maps.Clone(spec.Labels), f.next()
+		return nil
+	})
+}
+
 func (f *fakeSwarm) RemoveSecret(_ context.Context, id string) error {
 	return remove(f, KindSecret, &f.state.Secrets, func(s swarm.Secret) bool { return s.ID == id }, func(s swarm.Secret) string { return s.Spec.Name })
 }

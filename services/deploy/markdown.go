@@ -27,7 +27,30 @@ func (p Plan) WriteMarkdown(w io.Writer) error {
 			fmt.Fprintf(out, "\nRevision %d of %s was cut off and is finished.\n", s.Unfinished, escapeMarkdown(string(s.Stack)))
 		}
 	}
+	for _, n := range p.Names {
+		n.writeMarkdown(out)
+	}
 	return out.Flush()
+}
+
+func (p NamesPlan) writeMarkdown(out io.Writer) {
+	if len(p.Changes) > 0 {
+		fmt.Fprintf(out, "\n<details open><summary><b>%s</b></summary>\n\n| | name | now | then |\n|---|---|---|---|\n", escapeMarkdown(p.title()))
+		for _, c := range p.Changes {
+			why := ""
+			if c.Why != "" {
+				why = " (" + escapeMarkdown(c.Why) + ")"
+			}
+			fmt.Fprintf(out, "| %s | %s%s | %s | %s |\n", c.Action, code(c.subject()), why, code(c.Old), code(c.New))
+		}
+		fmt.Fprint(out, "\n</details>\n")
+	}
+	for _, note := range p.Notes {
+		fmt.Fprintf(out, "\n> [!WARNING]\n> %s: %s\n", escapeMarkdown(p.title()), escapeMarkdown(note))
+	}
+	if p.Unread != "" {
+		fmt.Fprintf(out, "\n> [!NOTE]\n> %s could not be read, and is left alone: %s\n", escapeMarkdown(p.title()), escapeMarkdown(p.Unread))
+	}
 }
 
 func section(out io.Writer, title string, changes []Change) {

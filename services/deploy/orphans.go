@@ -54,6 +54,9 @@ func (c *comparison) kept() map[string]bool {
 		for _, o := range d.configs {
 			used["config "+o.Name] = true
 		}
+		for _, s := range d.driven {
+			used["secret "+s.Name] = true
+		}
 		for _, s := range d.services {
 			mounts(s.spec, used)
 		}

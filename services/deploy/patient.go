@@ -219,6 +219,26 @@ func (p *patient) UpdateConfig(ctx context.Context, id string, version swarm.Ver
 		})
 }
 
+func (p *patient) CreateSecret(ctx context.Context, spec swarm.SecretSpec) (string, error) {
+	return p.create(ctx,
+		func() (string, error) { return p.engine.CreateSecret(ctx, spec) },
+		func() (string, bool, error) {
+			list, err := p.engine.Secrets(ctx)
+			s, ok := Live{Secrets: list}.secret(spec.Name)
+			return s.ID, ok && reflect.DeepEqual(s.Spec.Labels, spec.Labels), err
+		})
+}
+
+func (p *patient) UpdateSecret(ctx context.Context, id string, version swarm.Version, spec swarm.SecretSpec) error {
+	return p.update(ctx, "secret "+spec.Name,
+		func() error { return p.engine.UpdateSecret(ctx, id, version, spec) },
+		func() (bool, error) {
+			list, err := p.engine.Secrets(ctx)
+			s, ok := Live{Secrets: list}.secret(spec.Name)
+			return ok && s.ID == id && reflect.DeepEqual(s.Spec.Labels, spec.Labels), err
+		})
+}
+
 // errEnding is what passes when tasks that end have ended.
 var errEnding = errors.New("tasks that end are in the way")
 

@@ -72,6 +72,8 @@ type Plan struct {
 	Cluster  string      `json:"cluster"`
 	Networks []Change    `json:"networks,omitempty"` // shared ones, before all stacks
 	Stacks   []StackPlan `json:"stacks"`
+	// Names come last: people find a service once it answers.
+	Names []NamesPlan `json:"names,omitempty"`
 	// Problems stand in the way of applying the plan.
 	Problems []string `json:"problems,omitempty"`
 	// Absent are stacks that Skep deployed and the project no longer has.
@@ -80,7 +82,8 @@ type Plan struct {
 
 // Empty reports whether there is nothing to do.
 func (p Plan) Empty() bool {
-	return len(p.Networks) == 0 && !slices.ContainsFunc(p.Stacks, func(s StackPlan) bool { return !s.Empty() })
+	return len(p.Networks) == 0 && !slices.ContainsFunc(p.Stacks, func(s StackPlan) bool { return !s.Empty() }) &&
+		!slices.ContainsFunc(p.Names, func(n NamesPlan) bool { return len(n.Changes) > 0 })
 }
 
 // Empty reports whether there is nothing to do.
@@ -119,7 +122,9 @@ func Compare(p Project, live Live, scope Scope) (Plan, error) {
 		made[n.Name] = true
 		if c, ok := compareNetwork(n, live); ok {
 			plan.Networks = append(plan.Networks, c)
-			plan.blockReplaced(c, "")
+			if on := live.on(n.Name); c.Action == Replace && len(on) > 0 {
+				plan.blockReplaced(c, on)
+			}
 		}
 	}
 	all, err := p.desired()
@@ -128,7 +133,7 @@ func Compare(p Project, live Live, scope Scope) (Plan, error) {
 	}
 	for i, r := range p.Releases {
 		d := all[i]
-		c := comparison{desired: d, live: live, networkNames: names, history: history[r.Stack], scope: scope, plan: &plan, made: made}
+		c := comparison{desired: d, live: live, networkNames: names, history: history[r.Stack], scope: scope, plan: &plan, made: made, moves: map[string]string{}}
 		plan.Stacks = append(plan.Stacks, c.stack())
 	}
 	if !scope.Partial {
@@ -142,22 +147,6 @@ func Compare(p Project, live Live, scope Scope) (Plan, error) {
 	return plan, nil
 }
 
-// blockReplaced refuses what would take services down that the plan does not name.
-func (p *Plan) blockReplaced(c Change, of stack.Name) {
-	if c.Action == Replace {
-		p.Problems = append(p.Problems, fmt.Sprintf("network %s cannot be changed in place (%s): remove it and the services on it first, for example with `skep down %s`",
-			c.Name, fieldPaths(c.Fields), cmp.Or(string(of), "STACK")))
-	}
-}
-
-func fieldPaths(fields []Field) string {
-	var paths []string
-	for _, f := range fields {
-		paths = append(paths, f.Path)
-	}
-	return strings.Join(paths, ", ")
-}
-
 // comparison plans one stack.
 type comparison struct {
 	desired      *desired
@@ -167,6 +156,7 @@ type comparison struct {
 	scope        Scope
 	plan         *Plan
 	made         map[string]bool
+	moves        map[string]string // services to the network that is replaced below them
 
 	base    map[string]swarm.ServiceSpec // canonical, of the deployed revision
 	hasBase bool
@@ -185,13 +175,19 @@ func (c *comparison) stack() StackPlan {
 	for _, n := range c.desired.networks {
 		c.made[n.Name] = true
 		if change, ok := compareNetwork(n, c.live); ok {
-			c.add(change)
-			c.plan.blockReplaced(change, r.Stack)
+			if change.Action == Replace {
+				c.renetwork(change)
+			} else {
+				c.add(change)
+			}
 		} else {
 			c.out.Unchanged++
 		}
 	}
 	c.preview()
+	for _, secret := range c.desired.driven {
+		c.secret(secret)
+	}
 	c.needs()
 	for _, config := range c.desired.configs {
 		c.config(config)
@@ -217,7 +213,7 @@ func (c *comparison) needs() {
 		}
 	}
 	for _, name := range c.desired.secrets {
-		if _, ok := c.live.secret(name); !ok {
+		if _, ok := c.live.secret(name); !ok && !c.declares(name) {
 			c.problem("there is no secret %s; `skep secrets sync` creates it", name)
 		}
 	}
@@ -259,6 +255,10 @@ func (c *comparison) service(want desiredService) {
 	if len(compareSpecs(have, wanted, nil)) > 0 { // the base costs reading a revision
 		change.Fields = compareSpecs(have, wanted, c.baseOf(want.spec.Name))
 		change.Live = hash(have)
+	}
+	if c.moves[want.spec.Name] != "" && (modeName(have.Mode) == modeName(wanted.Mode) || kind == KindJob) {
+		c.moved(change, kind)
+		return
 	}
 	if modeName(have.Mode) != modeName(wanted.Mode) {
 		c.otherMode(change, have.Mode, wanted.Mode)

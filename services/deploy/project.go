@@ -27,6 +27,16 @@ type Project struct {
 	// Releases come in deploy order: tier by tier, and in a tier a stack after
 	// those that it needs.
 	Releases []Release `json:"releases"`
+	// Zones and Tunnel lead to the hosts of the stacks. Whoever keeps them is
+	// reached through Options.Names.
+	Zones  []networks.Zone `json:"zones,omitempty"`
+	Tunnel *Tunnel         `json:"tunnel,omitempty"`
+}
+
+// Tunnel is what the cluster's tunnel should do.
+type Tunnel struct {
+	Origin string `json:"origin"` // where rules of the cluster lead
+	Rules  []byte `json:"rules"`  // cloudflared's configuration file
 }
 
 // Release is the content of one stack, whole: a revision stores it.
@@ -46,7 +56,7 @@ type Release struct {
 
 // NewProject takes the stacks of a cluster's bundle.
 func NewProject(c *stack.Cluster, b *bundle.Bundle) (Project, error) {
-	p := Project{Cluster: c.Name}
+	p := Project{Cluster: c.Name, Zones: b.Zones}
 	for _, o := range b.Networks.Sorted() {
 		if o.Scope == networks.SharedScope {
 			p.Networks = append(p.Networks, sharedNetwork(o))
@@ -56,9 +66,12 @@ func NewProject(c *stack.Cluster, b *bundle.Bundle) (Project, error) {
 	for _, f := range b.Files {
 		contents[f.Path] = f.Content
 	}
+	if rules, ok := contents[tunnelFile]; ok && c.Tunnel != nil {
+		p.Tunnel = &Tunnel{Origin: c.Tunnel.Origin, Rules: rules}
+	}
 	for _, s := range b.Stacks {
-		r := Release{Stack: s.Name, Tier: s.Tier, Compose: s.Compose}
-		configs, _ := s.Compose["configs"].(map[string]any)
+		r := Release{Stack: s.Name, Tier: s.Tier, Compose: s.Compose()}
+		configs, _ := r.Compose["configs"].(map[string]any)
 		for _, key := range slices.Sorted(maps.Keys(configs)) {
 			def, _ := configs[key].(map[string]any)
 			file, ok := def["file"].(string)
@@ -83,6 +96,9 @@ func NewProject(c *stack.Cluster, b *bundle.Bundle) (Project, error) {
 	}
 	return p, nil
 }
+
+// tunnelFile is cloudflared's in the bundle.
+const tunnelFile = "cluster/cloudflared.yaml"
 
 func gates(s *stack.Stack) map[stack.ServiceName][]stack.ServiceName {
 	out := map[stack.ServiceName][]stack.ServiceName{}

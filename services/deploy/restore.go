@@ -112,7 +112,7 @@ func (d *deployment) dropCreated(ctx context.Context, plan StackPlan, live Live)
 		}
 	}
 	var errs []error
-	for _, kind := range []Kind{KindConfig, KindNetwork} {
+	for _, kind := range []Kind{KindConfig, KindSecret, KindNetwork} {
 		for _, c := range plan.Changes {
 			if c.Kind != kind || c.Action != Create || used[string(kind)+" "+c.Name] {
 				continue

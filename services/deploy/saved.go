@@ -41,10 +41,10 @@ func ReadSaved(r io.Reader) (Saved, error) {
 
 // Same reports whether two plans do the same to objects that are the same.
 func (p Plan) Same(other Plan) bool {
-	a, err := json.Marshal(p)
+	a, err := json.Marshal(p.comparable(other))
 	if err != nil {
 		return false
 	}
-	b, err := json.Marshal(other)
+	b, err := json.Marshal(other.comparable(p))
 	return err == nil && bytes.Equal(a, b)
 }

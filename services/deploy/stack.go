@@ -54,7 +54,12 @@ func (d *deployment) giveUp(plan StackPlan, revision Revision, err error) StackF
 	out := StackFailure{Stack: plan.Stack, Err: err}
 	d.options.Report(Event{Stack: plan.Stack, Verb: Failed, Text: err.Error()})
 	if d.ctx.Err() != nil {
-		return out // interrupted, or the lease is lost: the next deploy finishes it
+		if !d.options.Undo || d.kept.Err() != nil {
+			return out // interrupted, or the lease is lost: the next deploy finishes it
+		}
+		after := *d
+		after.ctx = d.kept
+		d = &after
 	}
 	if revision.State == StateDeployed {
 		return out // only drift was to be undone: there is nothing to go back to
@@ -91,6 +96,12 @@ func (a *application) tell(e Event) {
 
 // apply creates and updates. What is to go goes after it, by remove.
 func (a *application) apply() error {
+	if err := a.renetwork(); err != nil {
+		return err
+	}
+	if err := a.driven(); err != nil {
+		return err
+	}
 	for _, c := range a.plan.Changes {
 		if c.Action != Create || (c.Kind != KindNetwork && c.Kind != KindConfig) {
 			continue
@@ -106,6 +117,37 @@ func (a *application) apply() error {
 	}
 	a.live.Configs = configs
 	return a.services()
+}
+
+// driven creates and updates the secrets of drivers.
+func (a *application) driven() error {
+	changed := false
+	for _, c := range a.plan.Changes {
+		if c.Kind != KindSecret || c.Action == Remove {
+			continue
+		}
+		spec, _ := find(a.desired.driven, func(s *swarm.SecretSpec) bool { return s.Name == c.Name })
+		spec.Labels = maps.Clone(spec.Labels)
+		spec.Labels[LabelStack] = string(a.desired.release.Stack)
+		verb, err := Created, error(nil)
+		if live, ok := a.live.secret(c.Name); ok {
+			verb = Updated
+			err = a.engine.UpdateSecret(a.ctx, live.ID, live.Version, spec)
+		} else {
+			_, err = a.engine.CreateSecret(a.ctx, spec)
+		}
+		if err != nil {
+			return fmt.Errorf("%s secret %s: %w", c.Action, c.Name, err)
+		}
+		changed = true
+		a.tell(Event{Verb: verb, Subject: "secret " + c.Name})
+	}
+	if !changed {
+		return nil
+	}
+	secrets, err := a.engine.Secrets(a.ctx)
+	a.live.Secrets = secrets
+	return err
 }
 
 // create creates a network or a config.

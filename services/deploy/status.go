@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/moby/moby/api/types/swarm"
 
@@ -26,6 +27,35 @@ type StackStatus struct {
 	Revision int             `json:"revision,omitempty"` // 0: not deployed by Skep
 	State    State           `json:"state,omitempty"`    // of the newest revision
 	Services []ServiceStatus `json:"services"`
+	// Hosts are known once somebody looked.
+	Hosts []HostStatus `json:"hosts,omitempty"`
+}
+
+// HostStatus is what people see who open a host.
+type HostStatus struct {
+	Host      string   `json:"host"`
+	Addresses []string `json:"addresses,omitempty"`
+	DNS       string   `json:"dns,omitempty"` // why it has no address
+	// Expires is the end of the certificate; zero when nobody saw it.
+	Expires     time.Time `json:"expires,omitzero"`
+	Certificate string    `json:"certificate,omitempty"` // what is wrong with it
+}
+
+func (h HostStatus) line(paint problem.Paint) string {
+	line := h.Host
+	switch {
+	case h.DNS != "":
+		return line + "\t" + paint.Yellow("no address: "+problem.Printable(h.DNS))
+	case len(h.Addresses) > 0:
+		line += "\t" + problem.Printable(strings.Join(h.Addresses, " "))
+	}
+	if !h.Expires.IsZero() {
+		line += "\tcertificate until " + h.Expires.Format(time.DateOnly)
+	}
+	if h.Certificate != "" {
+		line += "\t" + paint.Yellow(problem.Printable(h.Certificate))
+	}
+	return line
 }
 
 // ServiceStatus is how one service does.
@@ -81,6 +111,15 @@ func StatusOf(live Live, only ...stack.Name) Status {
 	}
 	slices.SortFunc(out.Stacks, func(a, b StackStatus) int { return cmp.Compare(a.Stack, b.Stack) })
 	return out
+}
+
+// TakeHosts takes over what was seen of the hosts before.
+func (s *Status) TakeHosts(before Status) {
+	for i := range s.Stacks {
+		if old, ok := find(before.Stacks, func(o *StackStatus) bool { return o.Stack == s.Stacks[i].Stack }); ok {
+			s.Stacks[i].Hosts = old.Hosts
+		}
+	}
 }
 
 func serviceStatus(s swarm.Service, tasks []swarm.Task, networks, nodes map[string]string) ServiceStatus {
@@ -161,6 +200,13 @@ func (s Status) WriteText(w io.Writer, paint problem.Paint, tasks bool) error {
 			}
 		}
 		if err := table.Flush(); err != nil {
+			return err
+		}
+		hosts := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+		for _, h := range st.Hosts {
+			fmt.Fprintf(hosts, "  %s\n", h.line(paint))
+		}
+		if err := hosts.Flush(); err != nil {
 			return err
 		}
 	}

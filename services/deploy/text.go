@@ -29,6 +29,9 @@ func (p Plan) WriteText(w io.Writer, paint problem.Paint) error {
 			fmt.Fprintf(out, "  %s\n", paint.Dim("? "+o+" is not in the project; --prune removes it"))
 		}
 	}
+	for _, n := range p.Names {
+		n.writeText(out, paint)
+	}
 	for _, name := range p.Absent {
 		fmt.Fprintf(out, "%s\n", paint.Dim(fmt.Sprintf("? stack %s is not in the project; `skep down %s` removes it", name, name)))
 	}
@@ -80,6 +83,9 @@ func (p Plan) Summary() string {
 	if drift > 0 {
 		out += fmt.Sprintf(" Changed by hand: %d.", drift)
 	}
+	if names := p.nameChanges(); names > 0 {
+		out += fmt.Sprintf(" Names: %d.", names)
+	}
 	if problems != "" {
 		out += " " + problems
 	}
@@ -95,12 +101,55 @@ func writeChanges(out io.Writer, paint problem.Paint, changes []Change) {
 	}
 }
 
+func (p NamesPlan) writeText(out io.Writer, paint problem.Paint) {
+	if len(p.Changes)+len(p.Notes) > 0 {
+		fmt.Fprintln(out, paint.Bold(problem.Printable(p.title())))
+	}
+	for _, c := range p.Changes {
+		fmt.Fprintf(out, "  %s %s\n", mark(paint, c.Action), problem.Printable(c.line()))
+		if c.Why != "" {
+			fmt.Fprintf(out, "      %s\n", paint.Dim(problem.Printable(c.Why)))
+		}
+	}
+	for _, note := range p.Notes {
+		fmt.Fprintf(out, "  %s %s\n", paint.Yellow("!"), problem.Printable(note))
+	}
+	if p.Unread != "" {
+		fmt.Fprintln(out, paint.Dim(problem.Printable(fmt.Sprintf("? %s could not be read, and is left alone: %s", p.title(), p.Unread))))
+	}
+}
+
+func (c NameChange) line() string {
+	line := c.subject()
+	switch {
+	case c.removes() && c.Old != "":
+		line += " -> " + c.Old
+	case c.Old != "" && c.Old != c.New:
+		line += ": " + c.Old + " -> " + c.New
+	case c.New != "":
+		line += " -> " + c.New
+	}
+	if c.Owner != "" {
+		line += " (" + c.Owner + ")"
+	}
+	return line
+}
+
+func (p Plan) nameChanges() (n int) {
+	for _, names := range p.Names {
+		n += len(names.Changes)
+	}
+	return n
+}
+
 func mark(paint problem.Paint, a Action) string {
 	switch a {
 	case Create:
 		return paint.Green("+")
 	case Remove:
 		return paint.Red("-")
+	case Retire:
+		return paint.Yellow("-")
 	case Replace:
 		return paint.Red("-") + "/" + paint.Green("+")
 	}

@@ -14,6 +14,10 @@ import (
 // settleFor is how long a failure that Swarm may still answer must last.
 const settleFor = time.Second
 
+// imagePatience is how long a node may fail to find an image: current engines
+// ask the registry every second, without an end.
+const imagePatience = 20 * time.Second
+
 // maxHold bounds how long tasks that run are watched. Updates are monitored by
 // Swarm, for as long as the service says.
 const maxHold = 5 * time.Second
@@ -37,12 +41,21 @@ func holdFor(s swarm.Service, want int) time.Duration {
 func (w *watch) await(ctx context.Context, id, name string, changed bool, tell func(Progress)) error {
 	var last Progress
 	var running []string // the tasks that run, and since when just these do
-	var since, failing time.Time
+	var since, failing, missing time.Time
 	err := w.until(ctx, id, func(s sighting) (bool, error) {
 		if !changed {
 			s = s.settled()
 		}
 		p := assess(s)
+		switch t := imageless(current(s.service, s.tasks)); {
+		case t == nil || p.Phase != PhaseWaiting:
+			missing = time.Time{}
+		case missing.IsZero():
+			missing = time.Now()
+		case time.Since(missing) > imagePatience:
+			p.task, last = t, p
+			return false, w.diagnose(ctx, name, p, "its image cannot be had")
+		}
 		switch p.Phase {
 		case PhaseFailed:
 			if failing.IsZero() {
@@ -98,6 +111,13 @@ func runningTasks(s sighting) []string {
 	}
 	slices.SortFunc(ids, strings.Compare)
 	return ids
+}
+
+// imageless is a task whose node asks for its image in vain.
+func imageless(tasks []swarm.Task) *swarm.Task {
+	return newest(slices.DeleteFunc(slices.Clone(tasks), func(t swarm.Task) bool {
+		return t.Status.State != swarm.TaskStatePreparing || likelyCause(t.Status.Err, nil, false) != noImage
+	}))
 }
 
 var errTimeout = errors.New("the time is over")

@@ -28,9 +28,10 @@ const (
 // no policy.
 func For(b *bundle.Bundle) Offline {
 	for _, s := range b.Stacks {
-		services, _ := s.Compose["services"].(map[string]any)
-		for _, name := range s.Services() {
-			if s.Labels(name)[label.TrustedLabel] != "true" {
+		content := s.Compose()
+		services, _ := content["services"].(map[string]any)
+		for _, name := range content.Services() {
+			if content.Labels(name)[label.TrustedLabel] != "true" {
 				continue
 			}
 			service, _ := services[string(name)].(map[string]any)

@@ -103,7 +103,9 @@ func TestPolicyOfTheBundle(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	at := slices.IndexFunc(b.Stacks, func(s *bundle.Stack) bool { return s.Name == "ingress" })
-	environment := b.Stacks[at].Compose["services"].(map[string]any)["caddy"].(map[string]any)["environment"].(map[string]any)
+	content := b.Stacks[at].Compose()
+	b.Stacks[at].Compose = func() bundle.Compose { return content }
+	environment := content["services"].(map[string]any)["caddy"].(map[string]any)["environment"].(map[string]any)
 	for policy, want := range map[string]string{
 		"trust:ingress env:HOME": "", "everything": "",
 		"nonsense": `ingress/caddy  SKEP_INGRESS_POLICY: policy entry "nonsense"`,

@@ -41,7 +41,7 @@ type row struct {
 
 func measure(ctx context.Context, progress io.Writer) ([]byte, error) {
 	debug.SetGCPercent(400) // as the command does
-	debug.SetMemoryLimit(400 << 20)
+	debug.SetMemoryLimit(300 << 20)
 	tmp, err := os.MkdirTemp("", "skep-report-")
 	if err != nil {
 		return nil, err

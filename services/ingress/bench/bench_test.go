@@ -142,7 +142,7 @@ func (s *stage) run(of subject) (process *exec.Cmd, stop func()) {
 func (s *stage) until(text string) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
 	deadline := time.Now().Add(5 * time.Minute)
-	tick := time.NewTicker(2 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond) // more often, the questions would be a part of what is measured
 	defer tick.Stop()
 	for range tick.C {
 		request, err := http.NewRequest(http.MethodGet, "http://"+s.address, nil)
@@ -233,10 +233,30 @@ func BenchmarkChange(b *testing.B) {
 		before, i := cpu(b, process), 0
 		for b.Loop() {
 			i++
-			s.last(strconv.Itoa(i))
-			s.until(strconv.Itoa(i))
+			text := fmt.Sprintf("change-%d", i) // a number alone would be a status
+			s.last(text)
+			s.until(text)
 		}
 		b.ReportMetric(float64((cpu(b, process)-before).Milliseconds())/float64(b.N), "cpu-ms/op")
+		b.ReportMetric(memory(b, process), "MiB")
+	})
+}
+
+// BenchmarkSteady is what is used while nothing changes: the listings that look
+// for what no event told, and the scrape of the metrics.
+func BenchmarkSteady(b *testing.B) {
+	each(b, func(b *testing.B, of subject, services int) {
+		s := newStage(b, services)
+		s.last("steady")
+		process, stop := s.run(of)
+		defer stop()
+		s.until("steady")
+		<-time.After(15 * time.Second) // what the start has set off comes to rest
+		before, began := cpu(b, process), time.Now()
+		for b.Loop() {
+			<-time.After(20 * time.Second)
+		}
+		b.ReportMetric(float64((cpu(b, process)-before).Milliseconds())/time.Since(began).Seconds(), "cpu-ms/s")
 		b.ReportMetric(memory(b, process), "MiB")
 	})
 }

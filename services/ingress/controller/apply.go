@@ -22,7 +22,7 @@ import (
 func (c *Controller) apply(ctx context.Context, t *turn) (found []blame, changed bool, err error) {
 	signature := t.signature()
 	if signature != c.now.signature || c.now.frame == nil {
-		f, err := c.assemble(t.plan.Globals, t.parts)
+		f, err := c.assemble(t.plan, t.parts)
 		if err != nil {
 			return c.search(ctx, t, err)
 		}
@@ -38,15 +38,17 @@ func (c *Controller) apply(ctx context.Context, t *turn) (found []blame, changed
 func (t *turn) signature() string {
 	var out strings.Builder
 	out.WriteString(t.plan.Globals)
+	fmt.Fprintf(&out, "%q", t.plan.Held)
 	for _, p := range t.parts {
 		out.WriteString(p.Outline)
 	}
 	return out.String()
 }
 
-func (c *Controller) assemble(globals string, parts []*frame.Part) (*frame.Frame, error) {
-	return frame.Assemble(globals, parts, frame.Options{
-		App: c.settings.raw, NotFound: c.settings.notFound, AccessLog: !c.settings.NoAccessLog, Metrics: true, Admin: c.settings.Admin,
+func (c *Controller) assemble(p *label.Plan, parts []*frame.Part) (*frame.Frame, error) {
+	return frame.Assemble(p.Globals, parts, frame.Options{
+		Held: p.Held,
+		App:  c.settings.raw, NotFound: c.settings.notFound, AccessLog: !c.settings.NoAccessLog, Metrics: true, Admin: c.settings.Admin,
 	})
 }
 
@@ -187,7 +189,7 @@ func (c *Controller) bisect(ctx context.Context, t *turn, try func(*frame.Frame)
 			return ctx.Err()
 		}
 		ordered := inOrder(t.parts, parts)
-		f, err := c.assemble(t.plan.Globals, ordered)
+		f, err := c.assemble(t.plan, ordered)
 		if err != nil {
 			return err
 		}

@@ -167,3 +167,19 @@ func TestStatusAndMetrics(t *testing.T) {
 		}
 	}
 }
+
+// Whoever has a wildcard does not get the visitors of a host whose stack is
+// being deployed anew.
+func TestWildcardOfAnotherStack(t *testing.T) {
+	h := newHarness(t)
+	h.put("a_web", "a", nil, site("a.example.com", "a"))
+	h.put("w_all", "w", nil, site("*.example.com", "all"))
+	h.start()
+	h.want("a.example.com", "/", 200, "a")
+	h.want("b.example.com", "/", 200, "all")
+	h.engine.Remove("a_web")
+	h.want("a.example.com", "/", 503, "Back in a moment.")
+	h.now("b.example.com", "/", 200, "all")
+	h.put("a_web", "a", nil, site("a.example.com", "a again"))
+	h.want("a.example.com", "/", 200, "a again")
+}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"skep/services/ingress/label"
 	"skep/services/ingress/route"
@@ -52,6 +53,49 @@ func load(path string) (*saved, error) {
 	return &s, nil
 }
 
+// encode writes what is JSON already as it is: to have it read and copied
+// again is most of the work of a change.
+func (s *saved) encode() ([]byte, error) {
+	rest, err := json.Marshal(struct {
+		Claims []label.Claim    `json:"claims"`
+		Good   map[string]words `json:"good"`
+	}{s.Claims, s.Good})
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	out.WriteString(`{"frame":`)
+	out.Write(s.Frame)
+	out.WriteString(`,"sites":{`)
+	for i, name := range slices.Sorted(maps.Keys(s.Sites)) {
+		key, err := json.Marshal(name)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		out.Write(key)
+		out.WriteString(":{")
+		routes := s.Sites[name]
+		if len(routes.Primary) > 0 {
+			out.WriteString(`"routes":`)
+			out.Write(routes.Primary)
+		}
+		if len(routes.Errors) > 0 {
+			if len(routes.Primary) > 0 {
+				out.WriteByte(',')
+			}
+			out.WriteString(`"errors":`)
+			out.Write(routes.Errors)
+		}
+		out.WriteByte('}')
+	}
+	out.WriteString("},")
+	out.Write(rest[1:])
+	return out.Bytes(), nil
+}
+
 // store replaces the file in one step: what is there is always whole.
 func (s *saved) store(path string) (err error) {
 	defer func() {
@@ -59,7 +103,10 @@ func (s *saved) store(path string) (err error) {
 			err = fmt.Errorf("store the last good configuration: %w", err)
 		}
 	}()
-	text, err := json.Marshal(s)
+	if len(s.Frame) == 0 {
+		return errors.New("there is none")
+	}
+	text, err := s.encode()
 	if err != nil {
 		return err
 	}

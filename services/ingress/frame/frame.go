@@ -6,6 +6,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"skep/services/ingress/label"
 	"skep/services/ingress/route"
 )
 
@@ -15,7 +16,8 @@ type Options struct {
 	NotFound  string          // the page for a host that nobody has
 	AccessLog bool
 	Metrics   bool
-	Admin     string // the address of Caddy's admin API; off if empty
+	Admin     string       // the address of Caddy's admin API; off if empty
+	Held      []label.Host // are unavailable, whichever wildcard covers them
 }
 
 // Frame is a whole configuration of Caddy.
@@ -104,6 +106,7 @@ func (d *document) complete(parts []*Part, o Options) {
 	servers := child(http, "servers")
 	for _, name := range sorted(servers) {
 		server := child(servers, name)
+		holdHosts(server, o.Held)
 		errorRoutes(server)
 		namedRoutes(server, named)
 	}
@@ -116,6 +119,27 @@ func (d *document) complete(parts []*Part, o Options) {
 	if o.Metrics && http["metrics"] == nil {
 		http["metrics"] = object{}
 	}
+}
+
+// heldSite has no routes, so that who asks for it is told to come back.
+const heldSite = "{held}"
+
+// holdHosts answers for hosts before a site with a wildcard does. A host that
+// is back has a site of its own, and is held no more.
+func holdHosts(server object, hosts []label.Host) {
+	if len(hosts) == 0 || len(items(server, "routes")) == 0 {
+		return
+	}
+	names := make([]any, len(hosts))
+	for i, h := range hosts {
+		names[i] = string(h)
+	}
+	held := object{
+		"match":    []any{object{"host": names}},
+		"handle":   []any{object{"handler": route.Directive, "site": heldSite}},
+		"terminal": true,
+	}
+	server["routes"] = append([]any{held}, items(server, "routes")...)
 }
 
 // errorRoutes gives every site its error routes, ahead of those of sites that

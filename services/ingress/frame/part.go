@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -44,6 +45,8 @@ type Adapter struct {
 	known  map[string]*adapted
 	used   map[string]bool
 	counts map[string]int // blocks by text
+
+	scratch []byte // of content
 }
 
 type adapted struct {
@@ -60,7 +63,7 @@ type failure struct {
 
 // Part adapts a site, or says why not.
 func (a *Adapter) Part(globals string, s *label.Site) (*Part, *label.Refusal) {
-	key := content(globals, s)
+	key := a.content(globals, s)
 	if a.known == nil {
 		a.known = map[string]*adapted{}
 	}
@@ -97,13 +100,16 @@ func (a *Adapter) Sweep() {
 	a.used, a.counts = map[string]bool{}, nil
 }
 
-func content(globals string, s *label.Site) string {
-	h := sha256.New()
+// content names a site with all that it is made of.
+func (a *Adapter) content(globals string, s *label.Site) string {
+	all := a.scratch[:0]
 	for _, text := range []string{string(s.ID), string(s.Stack), globals, s.Prelude, s.Granted, s.Text} {
-		fmt.Fprintf(h, "%d\n%s", len(text), text)
+		all = append(strconv.AppendInt(all, int64(len(text)), 10), '\n')
+		all = append(all, text...)
 	}
-	fmt.Fprint(h, s.Trusted)
-	return string(h.Sum(nil))
+	a.scratch = strconv.AppendBool(all, s.Trusted)
+	sum := sha256.Sum256(a.scratch)
+	return string(sum[:])
 }
 
 // outlined are the directives that configure more than the handling of a

@@ -36,17 +36,18 @@ func settle(before []Claim, wishes []wish, now time.Time, grace time.Duration) [
 	slices.SortFunc(wishes, func(a, b wish) int {
 		return cmp.Or(cmp.Compare(a.host, b.host), a.created.Compare(b.created), cmp.Compare(a.name, b.name), cmp.Compare(a.stack, b.stack))
 	})
-	asks := map[Host]map[Stack]bool{}
-	for _, w := range wishes {
-		if asks[w.host] == nil {
-			asks[w.host] = map[Stack]bool{}
-		}
-		asks[w.host][w.stack] = true
+	type ask struct {
+		host  Host
+		stack Stack
 	}
-	held := map[Host]Claim{}
+	asks := make(map[ask]bool, len(wishes))
+	for _, w := range wishes {
+		asks[ask{w.host, w.stack}] = true
+	}
+	held := make(map[Host]Claim, len(before))
 	for _, c := range before {
 		switch {
-		case asks[c.Host][c.Stack]:
+		case asks[ask{c.Host, c.Stack}]:
 			c.Left = time.Time{}
 		case c.Left.IsZero():
 			c.Left = now

@@ -3,6 +3,7 @@ package label
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,6 +51,7 @@ type Plan struct {
 	Options  []*Source // those that wrote the global options
 	Sites    []*Site   // in the order in which Caddy is told of them
 	Claims   []Claim
+	Held     []Host // that nobody answers for until their stack is back or gone
 	Refusals []Refusal
 }
 
@@ -92,6 +94,9 @@ type assembly struct {
 	snippets []*Block
 	shared   map[string]*library // by the key that opens it, for every stack
 	own      map[ownKey]*library // for one stack alone
+	private  map[Stack]bool      // stacks that have such a one
+	preludes map[string]prelude  // of the imports that use shared snippets alone
+	wild     []Claim
 }
 
 type ownKey struct {
@@ -129,6 +134,7 @@ func clone(b *fragments.Block) *fragments.Block {
 // share sorts snippets into those for everybody and those for their stack.
 func (a *assembly) share() {
 	a.shared, a.own = map[string]*library{}, map[ownKey]*library{}
+	a.private, a.preludes = map[Stack]bool{}, map[string]prelude{}
 	open := func(b *Block) bool { return b.source.Trusted || a.policy.Allows(Import, b.snippetName()) }
 	// What trusted services write comes first: nobody adds to it.
 	slices.SortStableFunc(a.snippets, func(x, y *Block) int {
@@ -158,6 +164,7 @@ func (a *assembly) share() {
 				a.shared[key] = into
 			} else {
 				a.own[ownKey{b.source.Stack, key}] = into
+				a.private[b.source.Stack] = true
 			}
 		}
 		into.merged.Merge(containerOf(b.fragment))
@@ -187,6 +194,21 @@ type prelude struct {
 // prelude is the text of the snippets that a site needs, each before who
 // imports it. An import that is no snippet is a file of the ingress.
 func (a *assembly) prelude(stack Stack, trusted bool, text string, imports []string) (prelude, string) {
+	if a.private[stack] || strings.Contains(text, "invoke") {
+		return a.newPrelude(stack, trusted, text, imports)
+	}
+	key := strconv.FormatBool(trusted) + "\x00" + strings.Join(imports, "\x00")
+	if known, ok := a.preludes[key]; ok {
+		return known, ""
+	}
+	p, missing := a.newPrelude(stack, trusted, text, imports)
+	if missing == "" {
+		a.preludes[key] = p
+	}
+	return p, missing
+}
+
+func (a *assembly) newPrelude(stack Stack, trusted bool, text string, imports []string) (prelude, string) {
 	var out, granted strings.Builder
 	var sources []*Source
 	write := func(l *library) {
@@ -254,7 +276,11 @@ func (a *assembly) claim(blocks []*Block, before []Claim, now time.Time, grace t
 			wishes = append(wishes, wish{Host(address.Host), b.source.Stack, b.source.Created, b.source.Name})
 		}
 	}
-	a.plan.Claims = settle(before, wishes, now, grace)
+	a.plan.Claims = a.policy.settleReserved(before, wishes, now, grace)
+	if !a.policy.Open {
+		a.plan.Held = hold(a.plan.Claims)
+	}
+	a.wild = wildcards(a.plan.Claims)
 	owners := make(map[Host]Stack, len(a.plan.Claims))
 	for _, c := range a.plan.Claims {
 		owners[c.Host] = c.Stack
@@ -281,6 +307,9 @@ func (a *assembly) notTheirs(b *Block, owners map[Host]Stack) *Refusal {
 		return nil
 	}
 	for _, address := range b.addresses {
+		if w, ok := a.policy.reserved(a.wild, Host(address.Host), b.source.Stack); ok {
+			return refuse(b.source, b.label, RuleReserve, "%s lies below %s, which is reserved and belongs to stack %q", address.Host, w.Host, w.Stack)
+		}
 		if stack := owners[Host(address.Host)]; stack != b.source.Stack {
 			return refuse(b.source, b.label, RuleClaim, "%s belongs to stack %q", cmp.Or(address.Host, "every other host"), stack)
 		}

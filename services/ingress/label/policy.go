@@ -11,22 +11,56 @@ import (
 type Permission string
 
 const (
-	Trust Permission = "trust" // a stack whose services may carry the trusted label
-	Env   Permission = "env"   // a variable of the ingress's environment
-	// Credential is a variable that only the DNS provider of a tls directive may
-	// read, and Certificate a path that only tls may: neither can be shown.
+	Trust       Permission = "trust"
+	Env         Permission = "env"
 	Credential  Permission = "credential"
 	Certificate Permission = "certificate"
-	File        Permission = "file"     // a path of the ingress; one that ends in /* opens what is below
-	Listen      Permission = "listen"   // a port beside those of HTTP and HTTPS
-	Import      Permission = "import"   // a snippet of a service that is not trusted
-	Handler     Permission = "handler"  // a handler beside those that only answer or proxy
-	Matcher     Permission = "matcher"  // a matcher that looks at the ingress's machine
-	Upstream    Permission = "upstream" // the ingress's own addresses, sockets, addresses from the request
-	Function    Permission = "function" // a template function that calls out or is not deterministic
+	File        Permission = "file"
+	Listen      Permission = "listen"
+	Import      Permission = "import"
+	Handler     Permission = "handler"
+	Matcher     Permission = "matcher"
+	Upstream    Permission = "upstream"
+	Function    Permission = "function"
+	Reserve     Permission = "reserve"
 )
 
-var permissions = []Permission{Trust, Env, Credential, Certificate, File, Listen, Import, Handler, Matcher, Upstream, Function}
+// Permissions are all of them, for ParsePolicy and the manual.
+var Permissions = []struct {
+	Kind         Permission
+	Example, Doc string
+}{
+	{Trust, "ingress", "A stack whose services may carry the label `skep.ingress.trusted`: they set global options and share snippets"},
+	{Env, "VERSION", "A variable of the ingress's environment; a visitor may be shown it"},
+	{Credential, "CLOUDFLARE_API_TOKEN", "A variable that only the DNS provider of `tls` may read"},
+	{Certificate, "/run/secrets/cert", "A path of the ingress that only `tls` may read"},
+	{File, "/srv/site/*", "A path of the ingress; one that ends in `/*` opens what is below"},
+	{Listen, "8443", "A port beside those of HTTP and HTTPS"},
+	{Import, "headers", "A snippet of a service that is not trusted, for every stack"},
+	{Handler, "file_server", "A handler beside those that only answer or proxy"},
+	{Matcher, "file", "A matcher that looks at the ingress's machine"},
+	{Upstream, "127.0.0.1:9000", "One of the ingress's own addresses, a socket, or an address from the request"},
+	{Function, "getHostByName", "A template function that calls out or is not deterministic"},
+	{Reserve, "*.tenants.example.com", "Closes instead of opening: below this wildcard host, the stack that has it alone has hosts"},
+}
+
+func known(p Permission) bool {
+	for _, known := range Permissions {
+		if known.Kind == p {
+			return true
+		}
+	}
+	return false
+}
+
+// kinds names all permissions, for an error.
+func kinds() string {
+	var out []string
+	for _, p := range Permissions {
+		out = append(out, string(p.Kind))
+	}
+	return strings.Join(out, ", ")
+}
 
 // Policy is what labels of services that are not trusted may do beside
 // routing. Its zero value opens nothing.
@@ -48,8 +82,8 @@ func ParsePolicy(text string) (Policy, error) {
 				continue
 			}
 			kind, name, ok := strings.Cut(entry, ":")
-			if !ok || name == "" || !slices.Contains(permissions, Permission(kind)) {
-				return Policy{}, fmt.Errorf("policy entry %q: want everything, or one of %v, a colon and a name", entry, permissions)
+			if !ok || name == "" || !known(Permission(kind)) {
+				return Policy{}, fmt.Errorf("policy entry %q: want everything, or one of %s, a colon and a name", entry, kinds())
 			}
 			p.names[Permission(kind)] = append(p.names[Permission(kind)], name)
 		}

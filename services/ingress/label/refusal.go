@@ -10,21 +10,44 @@ import (
 type Rule string
 
 const (
-	RuleSyntax    Rule = "syntax"    // labels that make no Caddyfile
-	RuleTemplate  Rule = "template"  // a template that fails, or does too much
-	RuleClaim     Rule = "claim"     // a host of another stack
-	RuleConflict  Rule = "conflict"  // an address or a snippet that is there already
-	RuleGlobal    Rule = "global"    // global options from who is not trusted
-	RuleSnippet   Rule = "snippet"   // a snippet that is not shared, or a file
-	RuleEnv       Rule = "env"       // the ingress's environment
-	RuleFile      Rule = "file"      // the ingress's files
-	RuleListen    Rule = "listen"    // a port that is not declared
-	RuleUpstream  Rule = "upstream"  // the ingress itself, or a socket
-	RuleModule    Rule = "module"    // a handler or matcher that is not for applications
-	RuleAdapt     Rule = "adapt"     // Caddy's adapter
-	RuleProvision Rule = "provision" // Caddy, when it sets the site up
-	RuleNetwork   Rule = "network"   // no network in common; a warning
+	RuleSyntax    Rule = "syntax"
+	RuleTemplate  Rule = "template"
+	RuleClaim     Rule = "claim"
+	RuleReserve   Rule = "reserve"
+	RuleConflict  Rule = "conflict"
+	RuleGlobal    Rule = "global"
+	RuleSnippet   Rule = "snippet"
+	RuleEnv       Rule = "env"
+	RuleFile      Rule = "file"
+	RuleListen    Rule = "listen"
+	RuleUpstream  Rule = "upstream"
+	RuleModule    Rule = "module"
+	RuleAdapt     Rule = "adapt"
+	RuleProvision Rule = "provision"
+	RuleNetwork   Rule = "network"
 )
+
+// Rules are all of them, for the manual.
+var Rules = []struct {
+	Rule Rule
+	Doc  string
+}{
+	{RuleSyntax, "Labels that make no Caddyfile"},
+	{RuleTemplate, "A template that fails, or does too much"},
+	{RuleClaim, "A host of another stack"},
+	{RuleReserve, "A host below a wildcard that is reserved for another stack"},
+	{RuleConflict, "An address or a snippet that is there already"},
+	{RuleGlobal, "Global options from who is not trusted"},
+	{RuleSnippet, "A snippet that is not shared, or a file"},
+	{RuleEnv, "The ingress's environment"},
+	{RuleFile, "The ingress's files"},
+	{RuleListen, "A port that is not declared"},
+	{RuleUpstream, "The ingress itself, or a socket"},
+	{RuleModule, "A handler or matcher that is not for applications"},
+	{RuleAdapt, "Caddy's adapter does not accept the site"},
+	{RuleProvision, "Caddy cannot set the site up, such as with a certificate file that is missing"},
+	{RuleNetwork, "No network in common with the ingress; a warning"},
+}
 
 // Refusal says what the ingress left out, and why.
 type Refusal struct {

@@ -111,7 +111,7 @@ type reader struct {
 }
 
 func newReader(state State, s Settings) *reader {
-	r := &reader{settings: s, prefix: cmp.Or(s.Prefix, "caddy"), networks: map[string]bool{}, tasks: map[string][]*swarm.Task{}}
+	r := &reader{settings: s, prefix: cmp.Or(s.Prefix, "caddy"), networks: map[string]bool{}, tasks: make(map[string][]*swarm.Task, len(state.Services))}
 	for _, n := range state.Networks {
 		if !n.Ingress && (slices.Contains(s.Networks, n.Name) || slices.Contains(s.Networks, n.ID)) {
 			r.networks[n.Name], r.networks[n.ID] = true, true
@@ -134,9 +134,12 @@ func (r *reader) labels(all map[string]string) map[string]string {
 			continue
 		}
 		if out == nil {
-			out = map[string]string{}
+			out = make(map[string]string, len(all))
 		}
-		out["caddy"+rest] = value
+		if r.prefix != "caddy" {
+			key = "caddy" + rest
+		}
+		out[key] = value
 	}
 	return out
 }

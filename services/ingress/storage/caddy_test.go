@@ -50,22 +50,30 @@ func TestReplicasShareCertificates(t *testing.T) {
 }
 
 // A replica that has nothing and can ask nobody starts all the same, and does
-// not ask a CA for what it could not store.
+// not ask a CA for what it could not store. It does once the database is back.
 func TestReplicaStartsWithNothing(t *testing.T) {
 	server := postgrestest.Start(t)
-	r := newReplica(t, server.Database(t), object{"module": "acme", "ca": "https://127.0.0.1:1/never-asked"})
+	r := newReplica(t, server.Database(t), object{"module": "acme", "ca": "https://127.0.0.1:1/directory"})
 	server.Halt(t)
 	p := play(t, "caddy", r.config)
 	p.expect(t, "serving")
 	poll(t, func() error {
-		if !strings.Contains(p.err.String(), "failed storage check") {
+		if !strings.Contains(p.err.String(), "the database is away") {
 			return fmt.Errorf("it did not look at the storage:\n%s", p.err)
 		}
 		return nil
 	})
-	if said := p.err.String(); strings.Contains(said, "never-asked") {
+	const asked = "127.0.0.1:1"
+	if said := p.err.String(); strings.Contains(said, asked) || strings.Contains(said, "failed storage check") {
 		t.Errorf("it says:\n%s", said)
 	}
+	server.Resume(t)
+	poll(t, func() error {
+		if !strings.Contains(p.err.String(), asked) {
+			return fmt.Errorf("it does not obtain the certificate:\n%s", p.err)
+		}
+		return nil
+	})
 }
 
 type object = map[string]any

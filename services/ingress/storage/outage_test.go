@@ -186,7 +186,9 @@ func TestReadsComeBack(t *testing.T) {
 func TestRestartBetweenCalls(t *testing.T) {
 	server := postgrestest.Start(t)
 	var said spoken
-	s, err := open(t.Context(), server.Database(t), t.TempDir(), testPace, said.logger)
+	p := testPace
+	p.lease = time.Hour // nothing asks by itself while the database is away
+	s, err := open(t.Context(), server.Database(t), t.TempDir(), p, said.logger)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,6 +233,12 @@ func TestDatabaseHangs(t *testing.T) {
 		if !errors.Is(err, ErrUnavailable) || ctx.Err() != nil || strings.Contains(err.Error(), "honey") {
 			t.Errorf("%s: got %v", what, err)
 		}
+	}
+	// What certmagic tries a storage with waits, and goes when its caller does.
+	short, end := context.WithTimeout(t.Context(), 10*s.pace.retry)
+	defer end()
+	if err := s.Store(short, trialPrefix+"1", nil); short.Err() == nil || err == nil {
+		t.Errorf("a trial does not wait: %v", err)
 	}
 	gone, stop := context.WithCancel(t.Context())
 	stop()

@@ -125,12 +125,47 @@ func (s *store) Store(ctx context.Context, name string, value []byte) error {
 	if err != nil || k == "" {
 		return errors.Join(fmt.Errorf("store %q: %w", name, fs.ErrInvalid), err)
 	}
+	if strings.HasPrefix(name, trialPrefix) {
+		err = s.outlast(ctx, func() error { return s.write(ctx, k, value) })
+	} else {
+		err = s.write(ctx, k, value)
+	}
+	if err != nil {
+		return fmt.Errorf("store %s: %w", k, err)
+	}
+	return nil
+}
+
+func (s *store) write(ctx context.Context, k key, value []byte) error {
 	modified, err := s.db.store(ctx, k, value)
 	if err := s.note(ctx, err); err != nil {
-		return fmt.Errorf("store %s: %w", k, err)
+		return err
 	}
 	s.warn(k, s.copy.keep(ctx, k, item{value, modified}))
 	return nil
+}
+
+// trialPrefix begins the keys that certmagic tries a storage with before it
+// obtains a certificate. It gives the certificate up for good when that fails,
+// so that one which is missing would stay so after the database is back: the
+// trial waits, and with it the certificate.
+const trialPrefix = "rw_test_"
+
+// outlast repeats a call until the database is there.
+func (s *store) outlast(ctx context.Context, call func() error) error {
+	again := time.NewTicker(s.pace.retry)
+	defer again.Stop()
+	for {
+		err := call()
+		if !errors.Is(err, ErrUnavailable) {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // Load reads a value.

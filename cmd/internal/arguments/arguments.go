@@ -1,4 +1,5 @@
-package main
+// Package arguments is how all of our commands read their command line.
+package arguments
 
 import (
 	"slices"
@@ -7,10 +8,10 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// arrange puts flags where the flag package looks for them: before the
+// Arrange puts flags where the flag package looks for them: before the
 // arguments of their command, and global ones before the command. People write
 // `skep new stack blog --port 80` and `skep check -C homelab`.
-func arrange(app *cli.App, args []string) []string {
+func Arrange(app *cli.App, args []string) []string {
 	if len(args) == 0 || args[len(args)-1] == "--generate-bash-completion" {
 		return args
 	}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the images of cmd/*/Dockerfile where there is no registry and no build engine: a static binary in a tar,
-# imported with the settings that its Dockerfile states. `make images` calls it with VERSION set.
+# Makes the images of cmd/*/Dockerfile, or of those that are named, where there is no registry and no build engine: static
+# binaries in a tar, imported with the settings that the Dockerfile states. `make images` calls it with VERSION set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${VERSION:?set it, or run make images}"
@@ -10,13 +10,16 @@ root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
 
-for name in skep-ingress skep-dockerproxy skep-dns whoami; do
+[ $# -gt 0 ] || set -- skep-ingress skep-dockerproxy skep-dns skep-server skep-worker whoami
+for name; do
   rm -rf "${root:?}"/*
   mkdir -m 1777 "$root/tmp"
   if grep -q '^COPY .*/ca-certificates.crt ' "cmd/$name/Dockerfile"; then
     install -D -m 644 "$certificates" "$root/etc/ssl/certs/ca-certificates.crt"
   fi
-  CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o "$root/$name" "./cmd/$name"
+  for binary in $(grep -oE '\$TARGETPLATFORM/[a-z-]+' "cmd/$name/Dockerfile"); do
+    CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o "$root/" "./cmd/${binary#*/}"
+  done
 
   settings=()
   while IFS= read -r line; do

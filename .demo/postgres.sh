@@ -34,7 +34,7 @@ start)
 	as "$bin/initdb" -D "$dir/data" -U skep --auth=trust --encoding=UTF8 --no-locale >"$dir/../initdb.log" || { cat "$dir/../initdb.log" >&2; exit 1; }
 	rm "$dir/../initdb.log"
 	as "$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w start \
-		-o "-c listen_addresses='' -c unix_socket_directories='$dir' -c max_connections=200" >/dev/null
+		-o "-c listen_addresses='' -c unix_socket_directories='$dir' -c max_connections=200 -c timezone=UTC" >/dev/null
 	for database in skep hatchet; do as "$bin/createdb" -h "$dir" -U skep "$database"; done
 	echo "host=$dir&user=skep"
 	;;

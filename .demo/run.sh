@@ -25,7 +25,7 @@ if [ ! -e "$dir/deployed" ] && docker stack ls --format '{{.Name}}' | grep -qxE 
 fi
 
 say 'Images, built from this repository'
-VERSION=${VERSION:-0.1.0} .demo/images.sh
+VERSION=${VERSION:-0.1.0} .demo/images.sh skep-ingress skep-dockerproxy whoami
 
 project=$dir/project
 build=$dir/build

@@ -1,6 +1,7 @@
 // Command skep-job is the first process of a job's container: it unpacks the
-// job's tree, runs its command there, and hides the job's secrets in what the
-// command writes. It links the standard library alone.
+// job's tree, runs its command there, hides the job's secrets in what the
+// command writes, and hands back the files that it leaves. It links the standard
+// library alone.
 package main
 
 import (
@@ -14,11 +15,12 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
+	"skep/services/worker/artefact"
 	"skep/services/worker/output"
+	"skep/services/worker/postscript"
 	"skep/services/worker/tree"
 )
 
@@ -28,13 +30,20 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-const usage = `skep-job runs a command in the tree of a job. The worker starts it; nobody else has to.
+const usage = `skep-job runs a command in the tree of a job. The worker starts it. A task's own image makes it the entrypoint,
+so that files which the task leaves in /work/artefacts are kept:
+
+   COPY --from=skep-worker /skep-job /skep-job
+   ENTRYPOINT ["/skep-job", "--"]
 
 Usage:
    skep-job [flags] -- COMMAND [ARGUMENT...]
 
 Example:
    skep-job -tree /skep-job -work /work -- /skep check
+
+What the worker asks for is in the environment: SKEP_JOB_POSTSCRIPT, SKEP_JOB_ARTEFACTS, SKEP_JOB_DEADLINE. The command
+does not see these.
 
 Exit codes: the command's, 128 and the signal's number if one ended it, 2 usage, 125 the tree is of no use,
 127 the command cannot be started.
@@ -49,9 +58,9 @@ const (
 	exitSignal  = 128
 )
 
-// grace is what the command has between the request to end and its end. The
-// container's own must be longer.
-const grace = 8 * time.Second
+// defaultGrace is what the command has between the request to end and its end.
+// The container's own must be longer.
+const defaultGrace = 8 * time.Second
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("skep-job", flag.ContinueOnError)
@@ -63,6 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	parts := flags.String("tree", "", "folder with the parts of the tree's archive, in the order of their names; empty: there is no tree")
 	work := flags.String("work", "/work", "folder that the tree is put into, and where the command runs")
 	hide := flags.String("secrets", "/run/secrets", "folder with the secrets to hide")
+	grace := flags.Duration("grace", defaultGrace, "what the command has to end when it is asked to")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -72,9 +82,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		flags.Usage()
 		return exitUsage
 	}
+	asked, err := ask(os.LookupEnv)
+	if err != nil {
+		fmt.Fprintln(stderr, "skep-job:", err)
+		return exitUsage
+	}
 	if *parts != "" {
 		if err := unpack(*parts, *work); err != nil {
 			fmt.Fprintln(stderr, "skep-job: unpack the tree:", err)
+			return exitTree
+		}
+	}
+	if asked.artefacts {
+		if err := os.MkdirAll(filepath.Join(*work, artefact.Folder), 0o755); err != nil {
+			fmt.Fprintln(stderr, "skep-job: make a folder for artefacts:", err)
 			return exitTree
 		}
 	}
@@ -84,15 +105,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitTree
 	}
 	out, errs := mask.Writer(stdout), mask.Writer(stderr)
-	code, err := execute(ctx, flags.Args(), *work, out, errs)
+	within, cancel := asked.within(ctx)
+	code, err := execute(within, flags.Args(), *work, *grace, out, errs)
+	late := errors.Is(context.Cause(within), errLate)
+	cancel()
 	if e := errors.Join(out.Close(), errs.Close()); e != nil && code == 0 {
 		code, err = exitTree, fmt.Errorf("write its output: %w", e)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "skep-job:", err)
 	}
-	if left := artefacts(*work); len(left) > 0 {
-		fmt.Fprintln(stderr, "skep-job: artefacts are not kept where jobs run in a Swarm:", strings.Join(left, ", "))
+	if ctx.Err() != nil {
+		return code // who ended the job does not wait for what it leaves
+	}
+	if err := asked.handBack(stdout, *work, postscript.Note{Late: late, Memory: killedForMemory()}); err != nil {
+		fmt.Fprintln(stderr, "skep-job: hand back what the command leaves:", err)
 	}
 	return code
 }
@@ -134,9 +161,10 @@ func secrets(dir string) (*output.Mask, error) {
 // execute runs the command until it ends, or until grace is over after it was
 // asked to. What it leaves in the background has as long, and no more: it goes
 // with the container.
-func execute(ctx context.Context, command []string, dir string, stdout, stderr io.Writer) (int, error) {
+func execute(ctx context.Context, command []string, dir string, grace time.Duration, stdout, stderr io.Writer) (int, error) {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = dir
+	cmd.Env = environment(cmd.Environ())
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = grace
 	cmd.Stdout, cmd.Stderr = stdout, stderr
@@ -148,19 +176,8 @@ func execute(ctx context.Context, command []string, dir string, stdout, stderr i
 		return exitSignal + int(status.Signal()), nil
 	}
 	var ended *exec.ExitError
-	if err != nil && !errors.As(err, &ended) && !errors.Is(err, context.Canceled) && !errors.Is(err, exec.ErrWaitDelay) {
+	if err != nil && !errors.As(err, &ended) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, exec.ErrWaitDelay) {
 		return exitCommand, err
 	}
 	return cmd.ProcessState.ExitCode(), nil
-}
-
-func artefacts(work string) (left []string) {
-	entries, err := os.ReadDir(filepath.Join(work, "artefacts"))
-	if err != nil {
-		return nil
-	}
-	for _, e := range entries {
-		left = append(left, e.Name())
-	}
-	return left
 }

@@ -2,12 +2,16 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
+	"skep/services/worker/postscript"
 	"skep/services/worker/tree"
 )
 
@@ -26,10 +30,23 @@ func TestMain(m *testing.M) {
 		os.Stdout.WriteString("it says " + string(content) + " and hun")
 		os.Stdout.WriteString("ter22\n")
 		os.Stderr.WriteString("hunter22\n")
-		if err := errors.Join(os.Mkdir("artefacts", 0o755), os.WriteFile("artefacts/report", nil, 0o644)); err != nil {
+		os.Exit(3)
+	case "leave", "stay":
+		if err := errors.Join(os.MkdirAll("artefacts", 0o755), os.WriteFile("artefacts/report", []byte("it left this"), 0o644)); err != nil {
 			panic(err)
 		}
-		os.Exit(3)
+		ended, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		for _, v := range os.Environ() {
+			if strings.HasPrefix(v, "SKEP_JOB_") && !strings.HasPrefix(v, command) {
+				os.Stdout.WriteString("it knows " + v)
+			}
+		}
+		os.Stdout.WriteString("it knows nothing")
+		if os.Getenv(command) == "leave" {
+			os.Exit(3)
+		}
+		<-ended.Done()
 	}
 }
 
@@ -52,8 +69,87 @@ func TestRun(t *testing.T) {
 	if want := "it says hello and [redacted]\n"; code != 3 || stdout.String() != want {
 		t.Errorf("exit code %d, %q; want 3, %q", code, stdout.String(), want)
 	}
-	if want := "[redacted]\nskep-job: artefacts are not kept where jobs run in a Swarm: report\n"; stderr.String() != want {
+	if want := "[redacted]\n"; stderr.String() != want {
 		t.Errorf("it complains %q, want %q", stderr.String(), want)
+	}
+}
+
+// What a command leaves comes after what it says, for who has the token; the
+// command knows nothing of it.
+func TestRunHandsBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		command   string
+		artefacts string
+		deadline  string
+		code      int
+		late      bool
+		left      string
+	}{
+		"artefacts": {"leave", "1", "1h", 3, false, "it left this"},
+		"a note":    {"leave", "", "1h", 3, false, ""},
+		"late":      {"stay", "1", "5s", 0, true, "it left this"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			work, back := t.TempDir(), t.TempDir()
+			t.Setenv(command, c.command)
+			t.Setenv(postscript.TokenVariable, "token")
+			t.Setenv(postscript.ArtefactsVariable, c.artefacts)
+			t.Setenv(postscript.DeadlineVariable, c.deadline)
+			var stdout, stderr, rest bytes.Buffer
+			code := run(t.Context(), []string{"-work", work, "-secrets", filepath.Join(work, "none"), "--", os.Args[0]}, &stdout, &stderr)
+			if code != c.code || stderr.Len() > 0 {
+				t.Errorf("exit code %d, %q; want %d", code, stderr.String(), c.code)
+			}
+			split := postscript.NewSplitter("token", &rest)
+			if _, err := split.Write(stdout.Bytes()); err != nil {
+				t.Fatal(err)
+			}
+			if c.artefacts == "" {
+				back = ""
+			}
+			note, err := split.Unpack(back)
+			if err != nil || note.Late != c.late || rest.String() != "it knows nothing" {
+				t.Errorf("note %+v, %v; it said %q", note, err, rest.String())
+			}
+			if content, _ := os.ReadFile(filepath.Join(back, "artefacts", "report")); string(content) != c.left {
+				t.Errorf("it left %q", content)
+			}
+		})
+	}
+}
+
+// A job that somebody ends hands nothing back: nobody waits for it.
+func TestRunIsEnded(t *testing.T) {
+	t.Setenv(command, "stay")
+	t.Setenv(postscript.TokenVariable, "token")
+	ctx, end := context.WithCancel(t.Context())
+	var stderr bytes.Buffer
+	out := writerFunc(func(p []byte) (int, error) {
+		end()
+		if bytes.Contains(p, []byte("token")) {
+			t.Errorf("it hands back %q", p)
+		}
+		return len(p), nil
+	})
+	if code := run(ctx, []string{"-work", t.TempDir(), "-secrets", "none", "--", os.Args[0]}, out, &stderr); code != 0 || stderr.Len() > 0 {
+		t.Errorf("exit code %d, %q", code, stderr.String())
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestOOMKills(t *testing.T) {
+	for events, want := range map[string]int{
+		"low 0\nhigh 0\nmax 5\noom 2\noom_kill 1\noom_group_kill 0\n": 1, // version 2
+		"oom_kill_disable 0\nunder_oom 0\noom_kill 3\n":               3, // version 1
+		"oom_kill_disable 0\nunder_oom 0\n":                           0, // of old kernels
+		"oom_kill many\n":                                             0,
+	} {
+		if got := oomKills([]byte(events)); got != want {
+			t.Errorf("%d of %q, want %d", got, events, want)
+		}
 	}
 }
 
@@ -71,10 +167,14 @@ func TestRunFails(t *testing.T) {
 		"no such flag":   {[]string{"-x"}, 2, "not defined"},
 		"help":           {[]string{"-h"}, 0, "Example:"},
 		"no tree":        {[]string{"-tree", broken, "--", "true"}, 125, "cannot be used"},
+		"no time":        {[]string{"--", "true"}, 2, "no time that a command may take"},
 		"no such binary": {[]string{"--", "/no/such/binary"}, 127, "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out, errs bytes.Buffer
+			if name == "no time" {
+				t.Setenv(postscript.DeadlineVariable, "soon")
+			}
 			args := append([]string{"-work", t.TempDir(), "-secrets", filepath.Join(broken, "none")}, c.args...)
 			if code := run(t.Context(), args, &out, &errs); code != c.code || !strings.Contains(errs.String(), c.want) {
 				t.Errorf("exit code %d, %q; want %d, %q", code, errs.String(), c.code, c.want)

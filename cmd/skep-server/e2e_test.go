@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,6 +44,7 @@ type plane struct {
 	env      []string
 	bin      string
 	address  string
+	command  func(args ...string) *exec.Cmd // skep-server's
 
 	server *exec.Cmd
 	log    *log
@@ -71,7 +73,8 @@ const (
 	hookSecret = "planted-webhook-secret-0123456789"
 )
 
-func newPlane(t *testing.T) *plane {
+// newPlane starts one. More of its environment is in env.
+func newPlane(t *testing.T, env ...string) *plane {
 	t.Helper()
 	p := &plane{T: t, postgres: postgrestest.Start(t), swarm: swarmtest.Start(t), bin: t.TempDir(), log: &log{}}
 	if err := p.swarm.Import("whoami:0.1", swarmtest.Binary(t, "skep/cmd/whoami")); err != nil {
@@ -93,6 +96,8 @@ func newPlane(t *testing.T) *plane {
 		"SKEP_DATABASE_URL=" + url, "SKEP_DATABASE_KEY=" + hex.EncodeToString(key), "SKEP_HATCHET_DATABASE_URL=" + p.postgres.Database(t),
 		"SKEP_LISTEN=" + p.address, "SKEP_LOOPBACK=on", "DOCKER_HOST=" + p.swarm.Host(),
 	}
+	p.env = append(p.env, env...)
+	p.command = p.local
 	p.start()
 	keys, err := store.ParseKeys([]byte(hex.EncodeToString(key)))
 	if err != nil {
@@ -112,11 +117,20 @@ func (p *plane) start() {
 	p.server = exec.Command(filepath.Join(p.bin, "skep-server"), "serve")
 	p.server.Env, p.server.Stdout, p.server.Stderr = p.env, p.log, p.log
 	p.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := p.server.Start(); err != nil {
+	own, started, ended := p.server, make(chan error), make(chan error, 1)
+	go func() {
+		// The death signal comes when the thread that started the process
+		// ends, so this thread does nothing else until then.
+		runtime.LockOSThread()
+		err := own.Start()
+		started <- err
+		if err == nil {
+			ended <- own.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		p.Fatal(err)
 	}
-	own, ended := p.server, make(chan error, 1)
-	go func() { ended <- own.Wait() }()
 	p.Cleanup(func() {
 		_ = own.Process.Signal(syscall.SIGTERM) // gone already, in some tests
 		select {
@@ -148,27 +162,47 @@ func (p *plane) start() {
 	}
 }
 
+// local runs a command of the server's beside it.
+func (p *plane) local(args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(p.bin, "skep-server"), args...)
+	cmd.Env = p.env
+	return cmd
+}
+
 // register makes a GitHub with an App and a repository, and tells the server of
 // it.
 func (p *plane) register() {
+	p.Helper()
+	key := p.openHub(githubtest.Options{})
+	p.tell(p.hub.URL(), key)
+}
+
+// openHub starts a GitHub and returns the App's key.
+func (p *plane) openHub(o githubtest.Options) (private []byte) {
 	p.Helper()
 	t := p.T
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.hub, err = githubtest.Start(t.Context(), githubtest.Options{Folder: t.TempDir(), App: &githubtest.App{
+	o.Folder, o.App = t.TempDir(), &githubtest.App{
 		ID: 7, Slug: "skep", Key: &key.PublicKey, Installation: 70,
 		Permissions: map[string]string{"contents": "read", "metadata": "read", "pull_requests": "write", "issues": "write", "checks": "write", "statuses": "write", "deployments": "write"},
-	}})
-	if err != nil {
+	}
+	if p.hub, err = githubtest.Start(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.hub.Close() })
-	private := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+	return pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+}
+
+// tell makes the server know the GitHub at an address, and the GitHub the server.
+func (p *plane) tell(base string, private []byte) {
+	p.Helper()
+	t := p.T
 	token := p.tokenOf("e2e", "integrations")
 	p.put(token, "integrations/github/acme", map[string]any{
-		"settings":    map[string]string{github.BaseURL: p.hub.URL(), github.AppID: "7", github.Installation: "70"},
+		"settings":    map[string]string{github.BaseURL: base, github.AppID: "7", github.Installation: "70"},
 		"credentials": map[string]string{github.PrivateKey: string(private)},
 	})
 	p.put(token, "sources/github/default", map[string]any{"integration": "acme", "secret": hookSecret})
@@ -191,8 +225,8 @@ func (p *plane) register() {
 // tokenOf has the command make a token.
 func (p *plane) tokenOf(name, scope string) string {
 	p.Helper()
-	cmd := exec.Command(filepath.Join(p.bin, "skep-server"), "token", "create", "--scope", scope, name)
-	cmd.Env, cmd.Stderr = p.env, p.log
+	cmd := p.command("token", "create", "--scope", scope, name)
+	cmd.Stderr = p.log
 	out, err := cmd.Output()
 	if err != nil {
 		p.Fatalf("token create: %v\n%s", err, p.log)
@@ -249,10 +283,15 @@ func (p *plane) push(branch, author string, files map[string]string) controlplan
 // reported waits until a commit has its last state, and wants it to be this.
 func (p *plane) reported(c controlplane.Commit, state string) githubtest.Report {
 	p.Helper()
+	return p.reportedAs("skep/homelab", c, state)
+}
+
+func (p *plane) reportedAs(name string, c controlplane.Commit, state string) githubtest.Report {
+	p.Helper()
 	var got githubtest.Report
 	err := swarmtest.Poll(3*time.Minute, func() error {
 		reports := p.hub.Reports(repository, c)
-		i := slices.IndexFunc(reports, func(r githubtest.Report) bool { return r.Name == "skep/homelab" })
+		i := slices.IndexFunc(reports, func(r githubtest.Report) bool { return r.Name == name })
 		if i < 0 || slices.Contains([]string{"queued", "in_progress", "pending"}, reports[i].State) {
 			return fmt.Errorf("commit %.8s has %+v", c, reports)
 		}
@@ -337,6 +376,8 @@ func TestPushDeploys(t *testing.T) {
 		}
 	})
 
+	t.Run("asked for and cancelled", func(t *testing.T) { p.askedAndCancelled(t, "VALUE=three") })
+
 	t.Run("a server that dies", func(t *testing.T) {
 		if err := syscall.Kill(p.server.Process.Pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
@@ -394,12 +435,19 @@ func TestUsage(t *testing.T) {
 			"--engine-database"},
 		"no token of it": {[]string{"serve"}, map[string]string{"SKEP_DATABASE_URL": "postgres:///x", "SKEP_DATABASE_KEY": strings.Repeat("0a", 32), "SKEP_HATCHET_ADDRESS": "e:1"}, exitUsage,
 			"SKEP_HATCHET_TOKEN_FILE"},
-		"no scope":     {[]string{"token", "create", "x"}, nil, exitUsage, "scope"},
-		"bad scope":    {[]string{"token", "create", "--scope", "all", "x"}, nil, exitUsage, "there are"},
-		"options last": {[]string{"token", "create", "x", "--scope", "read"}, nil, exitUsage, "options go before the name"},
+		"no scope":          {[]string{"token", "create", "x"}, nil, exitUsage, "scope"},
+		"bad scope":         {[]string{"token", "create", "--scope", "all", "x"}, nil, exitUsage, "there are"},
+		"no token command":  {[]string{"token", "crate", "x"}, nil, exitUsage, `there is no command "crate": see skep-server token --help`},
+		"a command too few": {[]string{"token"}, nil, exitUsage, "token needs a command"},
+		"no such flag":      {[]string{"token", "create", "x", "--scpoe", "read"}, nil, exitUsage, "see skep-server token create --help"},
+		"no global flag":    {[]string{"--nope"}, nil, exitUsage, "see skep-server --help"},
+		"a collector's gRPC": {[]string{"serve"}, map[string]string{"SKEP_DATABASE_URL": "postgres:///x", "SKEP_DATABASE_KEY": strings.Repeat("0a", 32), "SKEP_HATCHET_DATABASE_URL": "postgres:///y",
+			"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, exitUsage, "http/protobuf is spoken"},
+		"options last": {[]string{"token", "create", "x", "--scope", "all"}, nil, exitUsage, `scope "all"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, v := range []string{"SKEP_DATABASE_URL", "SKEP_DATABASE_KEY", "SKEP_DATABASE_KEY_FILE", "SKEP_HATCHET_ADDRESS", "SKEP_HATCHET_DATABASE_URL"} {
+			for _, v := range []string{"SKEP_DATABASE_URL", "SKEP_DATABASE_KEY", "SKEP_DATABASE_KEY_FILE", "SKEP_HATCHET_ADDRESS", "SKEP_HATCHET_DATABASE_URL",
+				"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL"} {
 				t.Setenv(v, test.env[v])
 			}
 			var out bytes.Buffer

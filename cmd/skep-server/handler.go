@@ -13,7 +13,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"skep/secrets"
 	"skep/secrets/onepassword"
 	"skep/services/controlplane/api"
 	"skep/services/controlplane/engine"
@@ -36,7 +35,7 @@ func (s *server) api(db *store.Store, e *engine.Engine, at engine.Address) (*api
 	if err != nil {
 		return nil, fmt.Errorf("SKEP_TRUSTED_PROXIES: %w", err)
 	}
-	source, err := connect()
+	source, err := onepassword.FromEnvironment(os.LookupEnv, "skep-server/"+version)
 	if err != nil {
 		return nil, err
 	}
@@ -46,19 +45,6 @@ func (s *server) api(db *store.Store, e *engine.Engine, at engine.Address) (*api
 		Store: db, Registry: drivers, Webhooks: hooks, Starter: e, Ready: func(ctx context.Context) error { return reaches(ctx, at) },
 		Metrics: s.registry, Log: s.log, Version: version, Proxies: proxies, Secrets: source,
 	})
-}
-
-// connect is 1Password Connect, where there is one.
-func connect() (secrets.Source, error) {
-	host := os.Getenv("OP_CONNECT_HOST")
-	if host == "" {
-		return nil, nil
-	}
-	token, err := onepassword.TokenFrom(os.LookupEnv)
-	if err != nil {
-		return nil, err
-	}
-	return onepassword.New(host, token, onepassword.Config{UserAgent: "skep-server/" + version})
 }
 
 // reaches says whether the engine takes connections. Without it deliveries are

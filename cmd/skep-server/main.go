@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"skep/cmd/internal/arguments"
+	"skep/services/controlplane/tracing"
 )
 
 // version is set by the Makefile.
@@ -38,7 +41,7 @@ type usageError struct{ error }
 func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	log := slog.New(slog.NewJSONHandler(stderr, nil))
+	log := slog.New(tracing.LogHandler(slog.NewJSONHandler(stderr, nil)))
 	app := &cli.App{
 		Name: "skep-server", Usage: "Keeps Swarms true to Git", Version: version, HideVersion: true, HideHelpCommand: true,
 		Description: "Takes webhooks from GitHub, Azure DevOps, GitLab and others, checks, plans and deploys what was\n" +
@@ -51,10 +54,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			"   skep-server token create --scope admin laptop",
 		Reader: stdin, Writer: stdout, ErrWriter: stderr,
 		Commands: []*cli.Command{
-			serveCommand(log), migrateCommand(), tokenCommand(), reencryptCommand(), openAPICommand(), healthCommand(), engineCommand(),
+			serveCommand(log), migrateCommand(), tokenCommand(), reencryptCommand(), openAPICommand(), healthCommand(), hatchetCommand(), engineCommand(),
 		},
 		ExitErrHandler: func(*cli.Context, error) {},
-		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
+		OnUsageError:   wrongFlag("skep-server"),
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usage("there is no command %q: see skep-server --help", c.Args().First())
@@ -63,9 +66,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		},
 	}
 	for _, c := range app.Commands {
-		c.OnUsageError = app.OnUsageError
+		prepare(app.Name, c)
 	}
-	err := app.RunContext(ctx, args)
+	err := app.RunContext(ctx, arguments.Arrange(app, args))
 	var wrong usageError
 	switch {
 	case err == nil:
@@ -76,6 +79,27 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	fmt.Fprintf(stderr, "skep-server: %v\n", err)
 	return exitFailed
+}
+
+// prepare gives a command what all commands have. It is called as path says.
+func prepare(path string, c *cli.Command) {
+	path += " " + c.Name
+	c.OnUsageError, c.HideHelpCommand = wrongFlag(path), true
+	for _, sub := range c.Subcommands {
+		prepare(path, sub)
+	}
+	if len(c.Subcommands) > 0 {
+		c.Action = func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usage("there is no command %q: see %s --help", c.Args().First(), path)
+			}
+			return usage("%s needs a command: see %[1]s --help", path)
+		}
+	}
+}
+
+func wrongFlag(path string) cli.OnUsageErrorFunc {
+	return func(_ *cli.Context, err error, _ bool) error { return usage("%w (see %s --help)", err, path) }
 }
 
 func migrateCommand() *cli.Command {

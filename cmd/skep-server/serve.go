@@ -10,11 +10,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sync/errgroup"
@@ -27,6 +28,7 @@ import (
 	"skep/services/controlplane/engine/hatchet"
 	"skep/services/controlplane/schedule"
 	"skep/services/controlplane/store"
+	"skep/services/controlplane/tracing"
 )
 
 func serveCommand(log *slog.Logger) *cli.Command {
@@ -35,6 +37,8 @@ func serveCommand(log *slog.Logger) *cli.Command {
 		Description: "Migrates the database, starts the workflow engine as a child over the database of\n" +
 			"--engine-database, or uses the one at SKEP_HATCHET_ADDRESS, starts a worker as a child unless\n" +
 			"--workers is 0, and serves until it is told to end.\n\n" +
+			"Traces go to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names, by OTLP over HTTP, as the other OTEL_\n" +
+			"variables say; without it there are none.\n\n" +
 			"Example:\n" +
 			"   skep-server serve --engine-database postgres://skep@/hatchet",
 		Flags: append(databaseFlags(),
@@ -93,7 +97,6 @@ func newServer(c *cli.Context, log *slog.Logger) (*server, error) {
 	case s.engineDatabase == "":
 		return nil, usage("which workflow engine? Name a database of its own with --engine-database to run it here, or set SKEP_HATCHET_ADDRESS")
 	}
-	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return s, err
 }
 
@@ -103,6 +106,11 @@ func (s *server) run(ctx context.Context) (err error) {
 	if err := secrets.NoCoreDumps(); err != nil {
 		return fmt.Errorf("turn core dumps off: %w", err)
 	}
+	traces, err := tracing.Start(ctx, "skep-server", version, s.log)
+	if err != nil {
+		return usageError{err}
+	}
+	defer traces.Stop(ctx)
 	if s.migrate {
 		if err := s.settings.migrate(ctx); err != nil {
 			return err
@@ -147,9 +155,10 @@ func (s *server) run(ctx context.Context) (err error) {
 	}
 	if err == nil {
 		parts.Go(func() error { return calls.Run(partsCtx) })
-		err = s.serve(partsCtx, parts, s.listen, calls)
+		err = s.serve(partsCtx, parts, s.listen, traces.Handler(calls, untraced...))
 	}
 	if err == nil && s.metricsListen != "" {
+		s.measure(partsCtx, db, address)
 		err = s.serve(partsCtx, parts, s.metricsListen, promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
 	}
 	if err != nil {
@@ -161,6 +170,9 @@ func (s *server) run(ctx context.Context) (err error) {
 	}
 	return err
 }
+
+// untraced are the paths of probes, and of streams that last for hours.
+var untraced = []string{"/healthz", "/readyz", api.Prefix + "/events"}
 
 // running is a child process that is kept running. The zero value is none.
 type running struct {
@@ -321,7 +333,7 @@ func (s *server) worker(ctx context.Context, a engine.Address) (*running, error)
 		}
 	}
 	return keep(ctx, &child.Process{
-		Name: "worker", Path: path, Args: []string{"-child", "-slots", strconv.Itoa(s.slots)}, Env: plainEnvironment(),
+		Name: "worker", Path: path, Args: []string{"-child", "-slots", strconv.Itoa(s.slots)}, Env: append(plainEnvironment(), tracingEnvironment()...),
 		Config: config, Stderr: s.stderr, Grace: 6 * time.Minute, Log: s.log,
 	}), nil
 }
@@ -335,6 +347,14 @@ func plainEnvironment() []string {
 		}
 	}
 	return out
+}
+
+// tracingEnvironment is what a worker's tracing goes by. Each service has a name
+// of its own.
+func tracingEnvironment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return !strings.HasPrefix(v, "OTEL_") || strings.HasPrefix(v, "OTEL_SERVICE_NAME=")
+	})
 }
 
 func freePort(ctx context.Context) (int, error) {

@@ -83,9 +83,6 @@ func withToken(c *cli.Context, action string, f func(*store.Store, controlplane.
 }
 
 func createToken(c *cli.Context) error {
-	if c.NArg() > 1 && strings.HasPrefix(c.Args().Get(1), "-") {
-		return usage("options go before the name: skep-server token create --scope read %s", c.Args().First())
-	}
 	var may []controlplane.Scope
 	for _, s := range c.StringSlice("scope") {
 		scope, err := controlplane.ParseScope(s)

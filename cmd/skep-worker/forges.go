@@ -5,7 +5,6 @@ import (
 	"sync"
 
 	"skep/secrets"
-	"skep/secrets/onepassword"
 	"skep/services/controlplane"
 	"skep/services/controlplane/integration"
 	"skep/services/controlplane/integration/azuredevops"
@@ -77,17 +76,4 @@ func (c credentials) of(p controlplane.Provider, name controlplane.Name) integra
 // Credentials are for tasks.
 func (c credentials) Credentials(ctx context.Context, p controlplane.Provider, name controlplane.Name, use func(map[string]secrets.Value) error) error {
 	return c.of(p, name)(ctx, func(v integration.Values) error { return use(v) })
-}
-
-// connect is 1Password Connect, where there is one.
-func (get settings) connect() (secrets.Source, error) {
-	host, _ := get("OP_CONNECT_HOST")
-	if host == "" {
-		return nil, nil
-	}
-	token, err := onepassword.TokenFrom(get)
-	if err != nil {
-		return nil, err
-	}
-	return onepassword.New(host, token, onepassword.Config{UserAgent: "skep-worker"})
 }

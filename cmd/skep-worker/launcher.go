@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 
 	"github.com/moby/moby/client"
@@ -39,8 +40,25 @@ func (get settings) launcher(skep string, runs swarmjob.Runs, log *slog.Logger) 
 		API: api, Image: image, Log: log,
 		Networks: get.list("SKEP_JOB_NETWORKS"), TaskNetworks: get.list("SKEP_TASK_NETWORKS"), Constraints: get.list("SKEP_JOB_CONSTRAINTS"),
 	}
+	if jobs.NPM, err = get.npm(); err != nil {
+		return nil, nil, err
+	}
 	sweeper := swarmjob.Sweeper{API: api, Runs: runs, Log: log}
 	return jobs, func(ctx context.Context) error { return errors.Join(sweeper.Run(ctx), api.Close()) }, nil
+}
+
+// npm is the registry of tasks with an image of their own. One is of no use
+// without a way to it.
+func (get settings) npm() (swarmjob.NPM, error) {
+	registry, _ := get("SKEP_NPM_REGISTRY")
+	network, _ := get("SKEP_NPM_NETWORK")
+	if (registry == "") != (network == "") {
+		return swarmjob.NPM{}, errors.New("SKEP_NPM_REGISTRY and SKEP_NPM_NETWORK go together: the registry's URL, and an internal network that it is on")
+	}
+	if u, err := url.Parse(registry); registry != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		return swarmjob.NPM{}, fmt.Errorf("SKEP_NPM_REGISTRY is %q, which is no URL", registry)
+	}
+	return swarmjob.NPM{Registry: registry, Network: network}, nil
 }
 
 // list is a setting with commas between.

@@ -17,13 +17,18 @@ import (
 	"time"
 
 	"skep/secrets"
+	"skep/secrets/onepassword"
 	"skep/services/controlplane"
 	"skep/services/controlplane/child"
 	"skep/services/controlplane/engine"
 	"skep/services/controlplane/integration"
 	"skep/services/controlplane/store"
+	"skep/services/controlplane/tracing"
 	"skep/services/worker"
 )
+
+// version is set by the Makefile.
+var version = "dev"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -48,9 +53,12 @@ Its settings come from the environment. A variable that ends in _FILE names a fi
                          of this machine, which sees nothing of it but their tree
   SKEP_JOB_NETWORKS      networks of jobs that reach the Swarm: the docker proxy's, Connect's
   SKEP_TASK_NETWORKS     networks of tasks with an image of their own; none without it
+  SKEP_NPM_REGISTRY      URL of an npm registry in the Swarm, for npm in tasks with an image of their own
+  SKEP_NPM_NETWORK       internal network that it is on, where these tasks reach it and each other
   SKEP_JOB_CONSTRAINTS   of the nodes that take jobs, node.labels.jobs==yes
   SKEP_LOCAL_COMMANDS    paths of static binaries that tasks may run where jobs are processes
   DOCKER_HOST            of the Swarm; OP_CONNECT_HOST, OP_CONNECT_TOKEN_FILE for its secrets
+  OTEL_EXPORTER_OTLP_ENDPOINT  collector of traces, http://collector:4318; none without it. The other OTEL_ variables too
 
 Example:
 
@@ -83,7 +91,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		flags.Usage()
 		return 2
 	}
-	log := slog.New(slog.NewJSONHandler(stderr, nil))
+	log := slog.New(tracing.LogHandler(slog.NewJSONHandler(stderr, nil)))
 	settings := settings(os.LookupEnv)
 	if *isChild {
 		var given map[string]string
@@ -112,6 +120,11 @@ func serve(ctx context.Context, get settings, classes string, slots int, skep st
 	if err := secrets.NoCoreDumps(); err != nil {
 		return fmt.Errorf("turn core dumps off: %w", err)
 	}
+	traces, err := tracing.Start(ctx, "skep-worker", version, log)
+	if err != nil {
+		return err
+	}
+	defer traces.Stop(ctx)
 	remove, err := scratch(log)
 	if err != nil {
 		return err
@@ -139,6 +152,12 @@ func serve(ctx context.Context, get settings, classes string, slots int, skep st
 	}
 	defer db.Close()
 	db.Log = log
+	queues, err := store.OpenQueues(ctx, url, slots)
+	if err != nil {
+		return err
+	}
+	defer queues.Close()
+	queues.Log = log
 	e, err := engine.Open(address, log)
 	if err != nil {
 		return err
@@ -154,7 +173,7 @@ func serve(ctx context.Context, get settings, classes string, slots int, skep st
 	if err != nil {
 		return err
 	}
-	source, err := get.connect()
+	source, err := onepassword.FromEnvironment(get, "skep-worker/"+version)
 	if err != nil {
 		return err
 	}
@@ -189,7 +208,9 @@ func serve(ctx context.Context, get settings, classes string, slots int, skep st
 		})()
 		return w.Handle(ctx, id, last)
 	}
-	return e.Work(ctx, host+"-"+strconv.Itoa(os.Getpid()), take, slots, 5*time.Minute, handle)
+	return e.Work(ctx, engine.Worker{
+		Name: host + "-" + strconv.Itoa(os.Getpid()), Classes: take, Slots: slots, Grace: 5 * time.Minute, Queues: queues, Handle: handle,
+	})
 }
 
 // settings are looked up by name.

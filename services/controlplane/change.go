@@ -28,6 +28,9 @@ const (
 	ChangeClosed        ChangeKind = "closed" // merged or not
 	ChangeComment       ChangeKind = "comment"
 	ChangeRefresh       ChangeKind = "refresh" // somebody asked for a check again
+	// ChangeAsked is no change: a task asked for a run. What commit it is about is
+	// found out when it works.
+	ChangeAsked ChangeKind = "asked"
 )
 
 // PullRequest is one, or a merge request. GitHub does not send the head along

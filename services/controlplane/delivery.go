@@ -16,9 +16,11 @@ type Source struct {
 	// Integration has the credentials for answers: statuses, comments. Empty
 	// for a source that only starts tasks.
 	Integration Name
-	Secret      secrets.Value
-	Disabled    bool
-	Created     time.Time
+	// Task is started by each delivery; empty: what the delivery says is.
+	Task     Name
+	Secret   secrets.Value
+	Disabled bool
+	Created  time.Time
 }
 
 // DeliveryID is the provider's own name of a delivery; a repeated one is a
@@ -48,6 +50,7 @@ type Delivery struct {
 	Headers  map[string]string // those that matter, by canonical name
 	Body     []byte            // byte for byte
 	Received time.Time
+	Trace    string // W3C traceparent of the request that brought it; empty: none
 
 	State      DeliveryState
 	Attempts   int

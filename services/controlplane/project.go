@@ -42,6 +42,15 @@ type Previews struct {
 // below are not those of branches.
 func (p Project) BranchQueue(b Branch) string { return fmt.Sprintf("%s/%s", p.Cluster, b) }
 
+// DeployQueue is where all that deploys to the cluster waits: that of the branch
+// which it follows.
+func (p Project) DeployQueue() string {
+	if p.Branch == "" {
+		return fmt.Sprintf("%s/default:", p.Cluster)
+	}
+	return p.BranchQueue(p.Branch)
+}
+
 // PullQueue is that of the checks and plans of a pull request.
 func (p Project) PullQueue(number int) string { return fmt.Sprintf("%s/pull:%d", p.Cluster, number) }
 

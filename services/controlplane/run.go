@@ -62,6 +62,9 @@ const (
 	RunSuperseded RunState = "superseded"
 )
 
+// RunStates are all of them, in the order of a run's life.
+var RunStates = []RunState{RunQueued, RunRunning, RunSucceeded, RunFailed, RunCancelled, RunSuperseded}
+
 // Over says that the state does not change any more.
 func (s RunState) Over() bool { return s != RunQueued && s != RunRunning }
 

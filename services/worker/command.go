@@ -60,7 +60,7 @@ func (a *attempt) command(ctx context.Context) error {
 		if a.project.Deploy == controlplane.DeployNever {
 			return a.answer(ctx, "this project's policy is never to deploy")
 		}
-		return a.obey(ctx, controlplane.RunDeploy, controlplane.Critical, a.project.BranchQueue(pr.Base))
+		return a.obey(ctx, controlplane.RunDeploy, controlplane.Critical, a.project.DeployQueue())
 	case controlplane.VerbPreview:
 		return a.obey(ctx, controlplane.RunPreview, controlplane.Normal, a.project.PreviewQueue(number))
 	case controlplane.VerbDestroy:
@@ -71,13 +71,18 @@ func (a *attempt) command(ctx context.Context) error {
 
 // obey starts the run that a command asks for, in the queue of its like.
 func (a *attempt) obey(ctx context.Context, kind controlplane.RunKind, priority controlplane.Priority, queue string) error {
+	a.result.Summary = "started: " + string(kind)
+	return a.start(ctx, "command", kind, priority, queue)
+}
+
+// start queues a run that follows from this one, once.
+func (a *attempt) start(ctx context.Context, why string, kind controlplane.RunKind, priority controlplane.Priority, queue string) error {
 	input, err := json.Marshal(a.input)
 	if err != nil {
 		return err
 	}
-	a.result.Summary = "started: " + string(kind)
 	return a.w.Starter.Start(ctx, controlplane.Run{
-		Key: "command/" + string(a.run.ID), Kind: kind, Project: a.project.Name, Queue: queue, Priority: priority, Input: input,
+		Key: why + "/" + string(a.run.ID), Kind: kind, Project: a.project.Name, Queue: queue, Priority: priority, Input: input,
 	})
 }
 

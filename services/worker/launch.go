@@ -33,10 +33,18 @@ type Job struct {
 	Limits  controlplane.Limits
 	Env     map[string]string
 	Secrets map[string]secrets.Value // files /run/secrets/<name>
+	Files   map[string][]byte        // files below EventFolder
 	// Swarm says whether the job reaches the Docker API and the network. Without
 	// it there is nothing but the tree.
 	Swarm    bool
 	Deadline time.Duration
+	// Grace is what it has between the request to end and its end; 0 is the
+	// launcher's default.
+	Grace time.Duration
+	// Artefacts says whether files that the job leaves in the artefacts of its
+	// /work are wanted: they are in the Tree afterwards. A container with an image
+	// of its own has to run skep-job first, which hands them back.
+	Artefacts bool
 	// Output gets each line as it is written, with secrets masked.
 	Output func(stream, line string)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,6 +56,25 @@ func (a *attempt) mayPreview(ctx context.Context) error {
 	return nil
 }
 
+// follow has a preview that is there brought to what was pushed. One that the
+// label asks for is followed by the dispatcher.
+func (a *attempt) follow(ctx context.Context) error {
+	change, label := a.input.Change, a.project.Previews.Label
+	pr := change.PullRequest
+	if change.Kind != controlplane.ChangeOpened || a.input.Command != nil || pr.Fork || !a.project.Previews.Enabled ||
+		label != "" && slices.Contains(pr.Labels, label) || a.run.Kind == controlplane.RunPreview {
+		return nil
+	}
+	there, err := a.w.Previews.ListPreviews(ctx, a.project.Name)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(there, func(p controlplane.Preview) bool { return p.Number == pr.Number }) {
+		return nil
+	}
+	return a.start(ctx, "follow", controlplane.RunPreview, controlplane.Normal, a.project.PreviewQueue(pr.Number))
+}
+
 // ownRules puts the cluster file of the branch that is followed in the place of
 // the pull request's, which else would say what its own preview may reach.
 func (a *attempt) ownRules(ctx context.Context) (err error) {
@@ -86,18 +106,7 @@ func (a *attempt) ownRules(ctx context.Context) (err error) {
 	if err != nil {
 		return a.fail(fmt.Errorf("there is no %s on %s, which says what previews may reach", filepath.ToSlash(name), branch))
 	}
-	to, err := os.OpenRoot(a.dir)
-	if err != nil {
-		return err
-	}
-	defer to.Close()
-	if err := to.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) { // it may be a link
-		return a.fail(err)
-	}
-	if err := to.WriteFile(name, content, 0o644); err != nil {
-		return a.fail(err)
-	}
-	return nil
+	return a.replace("cluster.yaml", content)
 }
 
 // preview deploys the stacks under names of their own.
@@ -106,8 +115,9 @@ func (a *attempt) preview(ctx context.Context) error {
 	if lifetime == 0 {
 		lifetime = previewLifetime
 	}
+	a.deployed(ctx, controlplane.DeploymentBegun, "deploying", "")
 	args := append([]string{"preview", "up", previewName(number)}, a.stacks()...)
-	exit, err := a.skep(ctx, "preview", true, append(args, "--ttl", lifetime.String(), "--json")...)
+	exit, err := a.skep(ctx, "preview", true, append(args, "--ttl", lifetime.String(), "--undo", "--json")...)
 	if err != nil {
 		return err
 	}
@@ -128,6 +138,7 @@ func (a *attempt) preview(ctx context.Context) error {
 	a.result.Deployed = true
 	a.result.Summary = "preview until " + said.Expires.UTC().Format(time.DateTime) + " UTC"
 	if len(said.URLs) > 0 {
+		a.address = said.URLs[0]
 		a.result.Plan = "- " + strings.Join(said.URLs, "\n- ") + "\n"
 	}
 	return nil
@@ -149,6 +160,7 @@ func (a *attempt) destroy(ctx context.Context) error {
 	if err := a.w.Previews.DeletePreview(ctx, a.project.Name, pr.Number); err != nil && !errors.Is(err, controlplane.ErrNotFound) {
 		return err
 	}
+	a.deployed(ctx, controlplane.DeploymentGone, "", "")
 	a.result.Summary = "the preview is removed"
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"skep/secrets"
 	"skep/services/controlplane"
@@ -25,6 +26,9 @@ type attempt struct {
 	dir     string // of the job's tree
 	result  Result
 	lines   *lines
+
+	changing atomic.Bool // the Swarm
+	address  string      // of what was deployed, if it has one
 }
 
 // doProject checks, plans and deploys, as far as the run's kind goes.
@@ -33,13 +37,24 @@ func (w *Worker) doProject(ctx context.Context, run controlplane.Run, last bool)
 	if err != nil {
 		return Result{}, err
 	}
+	ctx, stop := w.untilOver(ctx, run.ID, a.ends)
+	defer stop()
+	if err := a.resolve(ctx); err != nil {
+		return Result{}, err
+	}
 	if err := a.report(ctx, controlplane.Report{State: controlplane.ReportPending, Title: "under way"}); err != nil {
 		return Result{}, err
 	}
 	bounded, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("the run took longer than %v", deadline))
 	defer cancel()
 	err = a.steps(bounded, run.Kind)
-	if err != nil && !last && temporary(err) || ctx.Err() != nil {
+	if cause := context.Cause(ctx); cause != nil {
+		return a.result, cause // somebody else does it, or nobody
+	}
+	if now, e := w.Store.Run(ctx, run.ID); e == nil && now.State.Over() { // and nobody has to be told twice
+		return a.result, fmt.Errorf("%w: run %s is %s", controlplane.ErrOver, run.ID, now.State)
+	}
+	if err != nil && !last && temporary(err) {
 		return a.result, err // it will be tried again
 	}
 	return a.result, errors.Join(a.tell(ctx, run.Kind, err), err)
@@ -92,11 +107,25 @@ func (a *attempt) steps(ctx context.Context, kind controlplane.RunKind) (err err
 			return err
 		}
 	}
-	if err := a.check(ctx); err != nil || kind == controlplane.RunCheck {
+	if kind == controlplane.RunRotate { // of what was checked before it was deployed
+		return a.rotate(ctx)
+	}
+	if err := a.check(ctx); err != nil {
 		return err
 	}
-	if kind == controlplane.RunPreview {
+	if err := a.follow(ctx); err != nil || kind == controlplane.RunCheck {
+		return err
+	}
+	switch kind {
+	case controlplane.RunPreview:
 		return a.preview(ctx)
+	case controlplane.RunDeploy:
+		if a.input.Change.PullRequest != nil && a.input.Change.PullRequest.Fork {
+			return a.fail(errors.New("a fork deploys nothing"))
+		}
+		if err := a.secrets(ctx); err != nil {
+			return err
+		}
 	}
 	if err := a.plan(ctx); err != nil || kind != controlplane.RunDeploy {
 		return err
@@ -150,10 +179,11 @@ func (a *attempt) plan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.result.Plan = string(exit.Stdout) // one that cannot be applied says why
 	if exit.Code != exitDone && exit.Code != exitPending {
 		return a.broken("skep plan", exit)
 	}
-	a.result.Plan, a.result.Summary = string(exit.Stdout), "nothing to change"
+	a.result.Summary = "nothing to change"
 	if exit.Code == exitPending {
 		a.result.Changes, a.result.Summary = true, "changes are planned"
 	}
@@ -161,13 +191,11 @@ func (a *attempt) plan(ctx context.Context) error {
 }
 
 func (a *attempt) deploy(ctx context.Context) error {
-	if a.input.Change.PullRequest != nil && a.input.Change.PullRequest.Fork {
-		return a.fail(errors.New("a fork deploys nothing"))
-	}
+	a.deployed(ctx, controlplane.DeploymentBegun, "deploying", "")
 	if err := a.once(ctx, "deploy", a.rollOut); err != nil {
 		return err
 	}
-	a.result.Deployed, a.result.Summary = true, "deployed"
+	a.result.Deployed, a.result.Summary, a.result.Commit = true, "deployed", a.input.Change.Commit
 	return nil
 }
 
@@ -180,7 +208,7 @@ func (a *attempt) rollback(ctx context.Context) error {
 	}
 	for _, stack := range stacks {
 		err := a.once(ctx, "rollback "+stack, func(ctx context.Context) error {
-			args := []string{"rollback"}
+			args := []string{"rollback", "--undo"}
 			if stack != "" {
 				args = append(args, stack)
 			}
@@ -230,18 +258,56 @@ type deployment struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// rollOut has skep deploy, with the secrets that the stacks want.
-func (a *attempt) rollOut(ctx context.Context) error {
-	if _, ok := a.w.Environment["OP_CONNECT_HOST"]; ok {
-		exit, err := a.skep(ctx, "secrets", true, "secrets", "sync")
-		if err != nil {
-			return err
-		}
-		if exit.Code != exitDone {
-			return a.broken("skep secrets sync", exit)
+// secrets has the Swarm given what the stacks want. Their versions are kept for
+// the steps that follow: what a job writes may be gone with it.
+func (a *attempt) secrets(ctx context.Context) error {
+	if _, ok := a.w.Environment["OP_CONNECT_HOST"]; !ok {
+		return nil
+	}
+	exit, err := a.skep(ctx, "secrets", true, "secrets", "sync", "--json")
+	if err != nil {
+		return err
+	}
+	var said struct {
+		Locked  secrets.Lock `json:"locked"`
+		Actions []struct {
+			Kind string `json:"kind"`
+			Name string `json:"name"`
+			Why  string `json:"why"`
+		} `json:"actions"`
+	}
+	understood := json.Unmarshal(exit.Stdout, &said) == nil
+	for _, one := range said.Actions {
+		if one.Kind == "failed" {
+			return a.fail(fmt.Errorf("skep secrets sync: %s: %s", one.Name, one.Why))
 		}
 	}
-	exit, err := a.skep(ctx, "deploy", true, append([]string{"deploy"}, a.stacks()...)...)
+	if exit.Code != exitDone || !understood {
+		return a.broken("skep secrets sync", exit)
+	}
+	return a.replace("secrets.lock", said.Locked.Marshal())
+}
+
+// replace writes a file beside the cluster file, and nowhere else if there is a
+// link of that name.
+func (a *attempt) replace(name string, content []byte) error {
+	root, err := os.OpenRoot(a.dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	name = filepath.Join(filepath.FromSlash(a.project.Folder), name)
+	if err := root.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return a.fail(err)
+	}
+	if err := root.WriteFile(name, content, 0o644); err != nil {
+		return a.fail(err)
+	}
+	return nil
+}
+
+func (a *attempt) rollOut(ctx context.Context) error {
+	exit, err := a.skep(ctx, "deploy", true, append([]string{"deploy", "--undo"}, a.stacks()...)...)
 	if err != nil {
 		return err
 	}
@@ -275,7 +341,7 @@ func (a *attempt) stacks() []string {
 }
 
 // writers are the steps that get what opens the store of secrets.
-var writers = []string{"secrets", "deploy", "preview"}
+var writers = []string{"secrets", "deploy", "preview", "rotate"}
 
 // skep runs the command in a job. It reaches the Swarm only if it has to, and
 // the store of secrets only to deploy.
@@ -296,8 +362,16 @@ func (a *attempt) skep(ctx context.Context, step string, swarm bool, args ...str
 	if slices.Contains(writers, step) {
 		j.Secrets = a.w.Secrets
 	}
-	exit, err := a.w.Launcher.Launch(ctx, j)
-	err = errors.Join(err, a.lines.flush(ctx))
+	end := a.begin(&j)
+	defer end()
+	exit, err := a.w.launch(ctx, j)
+	if errors.Is(context.Cause(ctx), controlplane.ErrOver) {
+		a.result.Stopped = a.changing.Load()
+	}
+	// What it said last is kept although somebody ended it.
+	rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlush)
+	defer cancel()
+	err = errors.Join(err, a.lines.flush(rest))
 	if err != nil {
 		return Exit{}, fmt.Errorf("%w: skep %s: %w", errLaunch, step, err)
 	}

@@ -7,32 +7,44 @@ import (
 	"path"
 	"strings"
 
+	"go.opentelemetry.io/otel/attribute"
+
 	"skep/services/controlplane"
 )
 
-// name is the status's: one for each project of a repository, and one for its
-// previews.
+// name is the status's: one for each project of a repository, one for its
+// previews, and one for its secrets.
 func (a *attempt) name() string {
 	name := "skep/" + string(a.project.Name)
-	if commentKey(a.run.Kind) == "preview" {
+	switch {
+	case commentKey(a.run.Kind) == "preview":
 		name += "/preview"
+	case a.run.Kind == controlplane.RunRotate:
+		name += "/rotate"
 	}
 	return name
 }
 
 // report sets the state of the commit.
-func (a *attempt) report(ctx context.Context, r controlplane.Report) error {
+func (a *attempt) report(ctx context.Context, r controlplane.Report) (err error) {
 	if a.input.Change.Commit == "" {
 		return nil
 	}
-	r.Name = a.name()
-	if a.w.URL != "" {
-		r.URL = strings.TrimSuffix(a.w.URL, "/") + "/api/v1/runs/" + string(a.run.ID)
-	}
+	ctx, end := step(ctx, "report", attribute.String("skep.state", string(r.State)))
+	defer func() { end(err) }()
+	r.Name, r.URL = a.name(), a.link()
 	if err := a.forge.Report(ctx, a.project.Repository, a.input.Change.Commit, r); err != nil {
 		return fmt.Errorf("report the state of %s: %w", a.input.Change.Commit, err)
 	}
 	return nil
+}
+
+// link is the run's address in the API.
+func (a *attempt) link() string {
+	if a.w.URL == "" {
+		return ""
+	}
+	return strings.TrimSuffix(a.w.URL, "/") + "/api/v1/runs/" + string(a.run.ID)
 }
 
 // tell says how the run ended: on the commit, and on the pull request.
@@ -45,7 +57,20 @@ func (a *attempt) tell(ctx context.Context, kind controlplane.RunKind, cause err
 	case cause != nil:
 		r.State, r.Title = controlplane.ReportError, oneLine(cause.Error())
 	}
+	return a.announce(ctx, kind, r)
+}
+
+// announce puts a report on the commit and the pull request.
+func (a *attempt) announce(ctx context.Context, kind controlplane.RunKind, r controlplane.Report) error {
 	r.Summary = a.markdown(kind, r)
+	switch {
+	case a.result.Deployed:
+		a.deployed(ctx, controlplane.DeploymentDone, r.Title, a.address)
+	case r.State == controlplane.ReportCancelled:
+		a.deployed(ctx, controlplane.DeploymentGone, r.Title, "")
+	case r.State != controlplane.ReportSuccess:
+		a.deployed(ctx, controlplane.DeploymentFailed, r.Title, "")
+	}
 	err := a.report(ctx, r)
 	if pr := a.input.Change.PullRequest; pr != nil {
 		body := "### Skep: " + string(a.project.Name) + "\n\n" + r.Summary

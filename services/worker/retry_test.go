@@ -19,7 +19,7 @@ func TestDeployOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		want := []string{"check", "plan", "secrets", "deploy", "check", "plan"}
+		want := []string{"check", "secrets", "plan", "deploy", "check", "secrets", "plan"}
 		if got := w.steps(); !slices.Equal(got, want) || w.finished[0] != w.finished[1] {
 			t.Errorf("steps %q, finished %q", got, w.finished)
 		}

@@ -13,11 +13,13 @@ import (
 
 	"skep/secrets"
 	"skep/services/controlplane"
+	"skep/services/worker/artefact"
 )
 
 // Tasks keeps tasks, and the files that their runs leave behind.
 type Tasks interface {
 	Task(ctx context.Context, name controlplane.Name) (controlplane.Task, error)
+	Delivery(ctx context.Context, id int64) (controlplane.Delivery, error)
 	// PutArtefact is ErrInvalid beyond what a run may leave.
 	PutArtefact(ctx context.Context, id controlplane.RunID, name, media string, content []byte) error
 }
@@ -32,16 +34,16 @@ const (
 	maxAttempts   = 50 // of a task, each with lines of its own
 	firstBackoff  = 10 * time.Second
 	longestBack   = time.Hour
-	watchTime     = 2 * time.Second // between two looks at whether the run was ended
 	flushTime     = time.Second
 	maxCredential = 64
 )
 
 // task is a run of one.
 type task struct {
-	w    *Worker
-	run  controlplane.Run
-	spec controlplane.TaskSpec
+	w     *Worker
+	run   controlplane.Run
+	input controlplane.TaskInput
+	spec  controlplane.TaskSpec
 }
 
 // doTask tries a task until an attempt succeeds or all have failed. What came
@@ -50,7 +52,7 @@ func (w *Worker) doTask(ctx context.Context, run controlplane.Run) (Result, erro
 	if w.Tasks == nil || w.Credentials == nil {
 		return Result{}, &failure{err: errors.New("this worker runs no tasks")}
 	}
-	ctx, stop := w.untilOver(ctx, run.ID)
+	ctx, stop := w.untilOver(ctx, run.ID, controlplane.RunState.Over)
 	defer stop()
 	t := &task{w: w, run: run}
 	if err := t.define(ctx); err != nil {
@@ -126,6 +128,18 @@ func (t *task) define(ctx context.Context) error {
 	if err := json.Unmarshal(spec, &t.spec); err != nil {
 		return &failure{err: fmt.Errorf("read task %s: %w", t.run.Task, err)}
 	}
+	if len(t.run.Input) > 0 {
+		if err := json.Unmarshal(t.run.Input, &t.input); err != nil {
+			return &failure{err: fmt.Errorf("read the run's input: %w", err)}
+		}
+	}
+	inputs := maps.Clone(t.spec.Inputs)
+	for name, value := range t.input.Inputs {
+		if _, declared := inputs[name]; declared {
+			inputs[name] = value
+		}
+	}
+	t.spec.Inputs = inputs
 	return nil
 }
 
@@ -159,7 +173,7 @@ func (t *task) try(ctx context.Context, n int) (done tried, err error) {
 		return tried{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := os.Mkdir(filepath.Join(dir, artefactFolder), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, artefact.Folder), 0o755); err != nil {
 		return tried{}, err
 	}
 	files, wipe, err := t.credentials(ctx)
@@ -170,10 +184,14 @@ func (t *task) try(ctx context.Context, n int) (done tried, err error) {
 		return tried{Problem: err.Error(), Final: errors.Is(err, controlplane.ErrNotFound), Ended: time.Now()}, nil
 	}
 	defer wipe()
+	event, err := t.delivered(ctx)
+	if err != nil {
+		return tried{}, err
+	}
 	said := &lines{store: t.w.Store, run: t.run.ID, from: (n - 1) * maxLines}
 	j := Job{
 		Run: t.run.ID, Step: "task", Attempt: n, Tree: dir, Image: t.spec.Image, Command: t.spec.Command, Env: t.spec.Inputs,
-		Secrets: files, Limits: t.spec.Limits, Deadline: t.spec.Deadline, Output: said.add,
+		Secrets: files, Files: event, Limits: t.spec.Limits, Deadline: t.spec.Deadline, Artefacts: true, Output: said.add,
 	}
 	if j.Deadline <= 0 {
 		j.Deadline = deadline
@@ -185,7 +203,7 @@ func (t *task) try(ctx context.Context, n int) (done tried, err error) {
 	case err != nil:
 		return tried{Problem: oneLine(fmt.Sprintf("%v: %v", errLaunch, err)), Final: errors.Is(err, ErrRefused), Ended: time.Now()}, said.flush(ctx)
 	}
-	if err := t.keep(ctx, dir, said); err != nil {
+	if err := t.keep(ctx, dir, files, said); err != nil {
 		return tried{}, err
 	}
 	return tried{Problem: problem(exit, said), Ended: time.Now()}, said.flush(ctx)
@@ -223,7 +241,7 @@ func (t *task) launch(ctx context.Context, j Job, said *lines) (Exit, error) {
 			}
 		}
 	})
-	exit, err := t.w.Launcher.Launch(ctx, j)
+	exit, err := t.w.launch(ctx, j)
 	close(ended)
 	flushes.Wait()
 	return exit, err
@@ -257,28 +275,4 @@ func (t *task) credentials(ctx context.Context) (files map[string]secrets.Value,
 		}
 	}
 	return files, wipe, nil
-}
-
-// untilOver ends a context when somebody ends the run.
-func (w *Worker) untilOver(ctx context.Context, id controlplane.RunID) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		tick := time.NewTicker(watchTime)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				if run, err := w.Store.Run(ctx, id); err == nil && run.State.Over() {
-					cancel(fmt.Errorf("%w: run %s is %s", controlplane.ErrOver, id, run.State))
-				}
-			}
-		}
-	})
-	return ctx, func() {
-		cancel(nil)
-		watch.Wait()
-	}
 }

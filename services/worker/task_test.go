@@ -16,6 +16,7 @@ import (
 
 	"skep/secrets"
 	"skep/services/controlplane"
+	"skep/services/worker/artefact"
 )
 
 // taskStore keeps one run of one task, as the store does.
@@ -93,6 +94,17 @@ func (s *taskStore) Task(context.Context, controlplane.Name) (controlplane.Task,
 	return controlplane.Task{Name: "backup", TaskSpec: *s.spec}, nil
 }
 
+func (s *taskStore) Deployed(context.Context, controlplane.Name) (controlplane.Commit, error) {
+	return "", nil
+}
+
+func (s *taskStore) Delivery(_ context.Context, id int64) (controlplane.Delivery, error) {
+	if id != 5 {
+		return controlplane.Delivery{}, controlplane.ErrNotFound
+	}
+	return controlplane.Delivery{ID: 5, Provider: controlplane.Generic, Delivery: "msg_1", Event: "deployed", Body: []byte(`{"x":"$(reboot)"}`)}, nil
+}
+
 func (s *taskStore) PutArtefact(_ context.Context, _ controlplane.RunID, name, media string, content []byte) error {
 	if name == "refused" {
 		return fmt.Errorf("%w: too much", controlplane.ErrInvalid)
@@ -156,7 +168,7 @@ func TestTaskJob(t *testing.T) {
 		return Exit{}, errors.Join(os.WriteFile(filepath.Join(left, "a.json"), []byte("{}"), 0o644), os.Mkdir(filepath.Join(left, "d"), 0o755),
 			os.WriteFile(filepath.Join(left, "d", "b"), []byte("b"), 0o644), os.WriteFile(filepath.Join(left, "refused"), nil, 0o644),
 			os.Symlink("/etc/passwd", filepath.Join(left, "link")), os.Truncate(filepath.Join(left, "a.json"), 2),
-			os.WriteFile(filepath.Join(left, "large"), make([]byte, maxArtefact+1), 0o644))
+			os.WriteFile(filepath.Join(left, "large"), make([]byte, artefact.MaxFile+1), 0o644))
 	}).Handle(t.Context(), s.run.ID, false)
 	if err != nil || s.run.State != controlplane.RunSucceeded || !strings.Contains(string(s.run.Output), `"done"`) {
 		t.Errorf("%v: %s %s %s", err, s.run.State, s.run.Output, s.run.Error)
@@ -171,6 +183,41 @@ func TestTaskJob(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the tree is left: %v", err)
+	}
+}
+
+// No secret of a task is kept in what it leaves: it is masked in text, and what
+// is none is left out.
+func TestTaskArtefactsAreMasked(t *testing.T) {
+	s := newTaskStore(&controlplane.TaskSpec{Credentials: []controlplane.CredentialName{{Provider: controlplane.Salesforce, Name: "prod"}}})
+	err := s.worker(func(_ context.Context, j Job) (Exit, error) {
+		if !j.Artefacts {
+			t.Error("nobody asks for the artefacts")
+		}
+		var err error
+		for name, content := range map[string]string{
+			"debug.log": "key=hunter22, url=force://x\n", "clean.bin": "\x00\xff", "core": "\x00hunter22\x00", "hunter22.txt": "x", "latin": "hunter22 \xe9t\xe9",
+		} {
+			err = errors.Join(err, os.WriteFile(filepath.Join(j.Tree, artefact.Folder, name), []byte(content), 0o644))
+		}
+		return Exit{}, err
+	}).Handle(t.Context(), s.run.ID, false)
+	want := map[string]string{"debug.log": "key=[redacted], url=[redacted]\n", "clean.bin": "\x00\xff"}
+	for name, content := range s.artefacts {
+		if _, content, _ := strings.Cut(content, " "); name == "debug.log" && !strings.HasSuffix(content, want[name]) || want[name] == "" {
+			t.Errorf("%q is kept as %q", name, content)
+		}
+	}
+	if err != nil || len(s.artefacts) != len(want) {
+		t.Errorf("%v: artefacts %q", err, s.artefacts)
+	}
+	for _, line := range []string{`artefact "core" is left out: it holds a secret`, `artefact "latin" is left out: it holds a secret`, `artefact "[redacted].txt" is left out: its name`} {
+		if !strings.Contains(s.text(), line) {
+			t.Errorf("no %q in\n%s", line, s.text())
+		}
+	}
+	if strings.Contains(s.text(), "hunter22") {
+		t.Errorf("a secret is shown:\n%s", s.text())
 	}
 }
 

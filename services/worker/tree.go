@@ -14,7 +14,9 @@ var errTree = tree.ErrUnusable
 
 // checkout puts the tree of a commit into a folder. Archives of providers have
 // a folder of their own around it.
-func checkout(ctx context.Context, f controlplane.Forge, r controlplane.Repository, c controlplane.Commit, dir string) error {
+func checkout(ctx context.Context, f controlplane.Forge, r controlplane.Repository, c controlplane.Commit, dir string) (err error) {
+	ctx, end := step(ctx, "fetch")
+	defer func() { end(err) }()
 	archive, err := f.Archive(ctx, r, c)
 	if err != nil {
 		return fmt.Errorf("fetch %s at %s: %w", r, c, err)

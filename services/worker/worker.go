@@ -24,6 +24,8 @@ type Store interface {
 	// Once does a step, or returns what it gave when it was done before.
 	Once(ctx context.Context, run controlplane.RunID, step string, f func(context.Context) ([]byte, error)) ([]byte, error)
 	Project(ctx context.Context, name controlplane.Name) (controlplane.Project, error)
+	// Deployed is the commit of the project's last deploy, empty for none.
+	Deployed(ctx context.Context, project controlplane.Name) (controlplane.Commit, error)
 	AppendLog(ctx context.Context, id controlplane.RunID, lines []controlplane.LogLine) error
 }
 
@@ -62,6 +64,9 @@ type Result struct {
 	Problems []Problem `json:"problems,omitempty"`
 	Plan     string    `json:"plan,omitempty"` // Markdown
 	Deployed bool      `json:"deployed,omitempty"`
+	// Commit is the one that was deployed.
+	Commit  controlplane.Commit `json:"commit,omitempty"`
+	Stopped bool                `json:"stopped,omitempty"` // somebody ended it while it changed the Swarm
 }
 
 // failure is a run that failed on its own account: another try gives the same.
@@ -84,16 +89,17 @@ func (w *Worker) Handle(ctx context.Context, id controlplane.RunID, last bool) e
 	if err != nil {
 		return err
 	}
-	if run.State == controlplane.RunSuperseded && run.Project != "" {
-		return w.sayso(ctx, run)
+	if run.State.Over() {
+		return w.sayso(ctx, run, Result{})
 	}
 	// ErrBusy is another run of the queue: the engine comes again.
 	if err := w.Store.Begin(ctx, id); errors.Is(err, controlplane.ErrOver) {
-		return nil
+		return w.over(ctx, id, Result{})
 	} else if err != nil {
 		return err
 	}
 	log := w.Log.With("run", id, "kind", run.Kind)
+	about(ctx, run)
 	log.InfoContext(ctx, "run begins")
 	result, err := w.do(ctx, run, last)
 	var failed *failure
@@ -102,7 +108,8 @@ func (w *Worker) Handle(ctx context.Context, id controlplane.RunID, last bool) e
 	case errors.As(err, &failed):
 		state, result, problem = controlplane.RunFailed, failed.result, failed.Error()
 	case errors.Is(err, controlplane.ErrOver):
-		return nil // somebody ended it
+		log.InfoContext(ctx, "somebody ended the run", "error", err)
+		return w.over(ctx, id, result)
 	case ctx.Err() != nil:
 		return context.Cause(ctx) // the engine gives it to somebody else
 	case err != nil && !last && temporary(err):
@@ -112,6 +119,7 @@ func (w *Worker) Handle(ctx context.Context, id controlplane.RunID, last bool) e
 		state, problem = controlplane.RunFailed, err.Error()
 	}
 	log.InfoContext(ctx, "run ends", "state", state, "problem", problem)
+	ended(ctx, state)
 	output, err := json.Marshal(result)
 	if err != nil {
 		return err
@@ -119,27 +127,9 @@ func (w *Worker) Handle(ctx context.Context, id controlplane.RunID, last bool) e
 	err = w.Store.Finish(ctx, id, state, output, problem)
 	if errors.Is(err, controlplane.ErrOver) { // superseded or cancelled meanwhile
 		log.InfoContext(ctx, "the run's result is not wanted any more", "error", err)
-		return w.over(ctx, id)
+		return w.over(ctx, id, result)
 	}
 	return err
-}
-
-// over says of a run that somebody ended while it worked what became of it.
-func (w *Worker) over(ctx context.Context, id controlplane.RunID) error {
-	run, err := w.Store.Run(ctx, id)
-	if err != nil || run.State != controlplane.RunSuperseded || run.Project == "" {
-		return err
-	}
-	return w.sayso(ctx, run)
-}
-
-// sayso tells the commit of a run that a newer one took its place.
-func (w *Worker) sayso(ctx context.Context, run controlplane.Run) error {
-	a, err := w.attempt(ctx, run)
-	if err != nil {
-		return err
-	}
-	return a.report(ctx, controlplane.Report{State: controlplane.ReportSuperseded, Title: "a newer commit took its place"})
 }
 
 // temporary says whether another try may end otherwise: all but what the run
@@ -163,7 +153,7 @@ func temporary(err error) bool {
 
 func (w *Worker) do(ctx context.Context, run controlplane.Run, last bool) (Result, error) {
 	switch run.Kind {
-	case controlplane.RunCheck, controlplane.RunPlan, controlplane.RunDeploy, controlplane.RunPreview, controlplane.RunDestroy:
+	case controlplane.RunCheck, controlplane.RunPlan, controlplane.RunDeploy, controlplane.RunPreview, controlplane.RunDestroy, controlplane.RunRotate:
 		return w.doProject(ctx, run, last)
 	case controlplane.RunCommand:
 		return w.doCommand(ctx, run)

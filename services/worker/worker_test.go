@@ -46,7 +46,12 @@ type world struct {
 	started []controlplane.Run
 
 	previews []controlplane.Preview
-	seen     string // the cluster file of a job
+	deployed controlplane.Commit
+
+	shown     []string // deployments
+	showError error
+	seen      string // the cluster file of a job
+	lock      string // the secrets.lock of the last job
 }
 
 const mainHead = controlplane.Commit("89abcdef89abcdef89abcdef89abcdef89abcdef")
@@ -62,8 +67,11 @@ func newWorld(kind controlplane.RunKind, input controlplane.Input) *world {
 		run:     controlplane.Run{ID: "r1", Kind: kind, Project: "home", State: controlplane.RunQueued, Input: content},
 		project: controlplane.Project{Name: "home", Repository: "a/b", Folder: "stacks", Cluster: "c", Deploy: controlplane.DeployAlways},
 		effects: map[string][]byte{}, comments: map[string]string{}, may: controlplane.PermissionWrite,
-		tree:  map[string]string{"stacks/cluster.yaml": "name: c\n"},
-		exits: map[string]Exit{"check": {Stdout: []byte(`{"errors":0,"warnings":0,"problems":[]}`)}},
+		tree: map[string]string{"stacks/cluster.yaml": "name: c\n"},
+		exits: map[string]Exit{
+			"check":   {Stdout: []byte(`{"errors":0,"warnings":0,"problems":[]}`)},
+			"secrets": {Stdout: []byte(`{"locked":{"op://v/i/f":"7"}}`)},
+		},
 	}
 }
 
@@ -85,6 +93,9 @@ func (w *world) Once(ctx context.Context, _ controlplane.RunID, step string, f f
 }
 func (w *world) Project(context.Context, controlplane.Name) (controlplane.Project, error) {
 	return w.project, nil
+}
+func (w *world) Deployed(context.Context, controlplane.Name) (controlplane.Commit, error) {
+	return w.deployed, nil
 }
 func (w *world) AppendLog(_ context.Context, _ controlplane.RunID, lines []controlplane.LogLine) error {
 	for _, l := range lines {
@@ -137,6 +148,14 @@ func (w *world) Report(_ context.Context, _ controlplane.Repository, _ controlpl
 	w.reports = append(w.reports, r)
 	return nil
 }
+func (w *world) Deployment(_ context.Context, _ controlplane.Repository, c controlplane.Commit, d controlplane.Deployment) error {
+	w.shown = append(w.shown, strings.TrimSpace(fmt.Sprintf("%s %s %.4s %v %s", d.Environment, d.State, c, d.Preview, d.URL)))
+	return w.showError
+}
+func (w *world) Retire(_ context.Context, _ controlplane.Repository, p controlplane.Name, environment string) error {
+	w.shown = append(w.shown, fmt.Sprintf("%s of %s gone", environment, p))
+	return w.showError
+}
 func (w *world) Test(context.Context) (string, error) { return "", nil }
 func (w *world) PutPreview(_ context.Context, p controlplane.Preview) (controlplane.Preview, error) {
 	w.previews = append(w.previews, p)
@@ -160,6 +179,11 @@ func (w *world) Launch(_ context.Context, j Job) (Exit, error) {
 		return Exit{}, err
 	}
 	w.seen = string(content)
+	lock, err := os.ReadFile(filepath.Join(j.Tree, "stacks/secrets.lock"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return Exit{}, err
+	}
+	w.lock = string(lock)
 	w.jobs = append(w.jobs, j)
 	if j.Step == "deploy" && w.exits["deploy"].Code != 0 {
 		j.Output("stderr", "Error: service app_web: the health check fails")
@@ -206,13 +230,19 @@ func TestDeploy(t *testing.T) {
 	if err := w.handle(t); err != nil {
 		t.Fatal(err)
 	}
-	if got := w.steps(); !slices.Equal(got, []string{"check", "plan", "secrets", "deploy"}) {
+	if got := w.steps(); !slices.Equal(got, []string{"check", "secrets", "plan", "deploy"}) {
 		t.Errorf("steps %q", got)
+	}
+	if !strings.Contains(w.lock, "op://v/i/f") {
+		t.Errorf("the deploy has the lock %q", w.lock)
 	}
 	if got := w.states(); !slices.Equal(got, []string{"pending under way", "success deployed"}) {
 		t.Errorf("reports %q", got)
 	}
-	if !slices.Equal(w.finished, []string{"succeeded"}) || !w.result.Deployed || !w.result.Changes {
+	if got := w.shown; !slices.Equal(got, []string{"home begun 0123 false", "home done 0123 false"}) {
+		t.Errorf("deployments %q", got)
+	}
+	if !slices.Equal(w.finished, []string{"succeeded"}) || !w.result.Deployed || !w.result.Changes || w.result.Commit != commit {
 		t.Errorf("finished %q with %+v", w.finished, w.result)
 	}
 	if r := w.reports[1]; r.Name != "skep/home" || r.URL != "https://skep.example.com/api/v1/runs/r1" || !strings.Contains(r.Summary, "1 to update") {
@@ -244,10 +274,13 @@ func TestFailures(t *testing.T) {
 		"check": {func(w *world) { w.exits["check"] = Exit{Code: exitChecks, Stdout: []byte(problems)} }, []string{"check"},
 			"failed: skep check found 1 error, 0 warnings", "failure skep check found 1 error, 0 warnings"},
 		"check says nothing": {func(w *world) { w.exits["check"] = Exit{Code: 1} }, []string{"check"}, "failed: skep check: exit code 1", "failure skep check: exit code 1"},
-		"plan killed": {func(w *world) { w.exits["plan"] = Exit{Code: -1, Killed: "it took longer than 1h0m0s"} }, []string{"check", "plan"},
+		"plan killed": {func(w *world) { w.exits["plan"] = Exit{Code: -1, Killed: "it took longer than 1h0m0s"} }, []string{"check", "secrets", "plan"},
 			"failed: skep plan: it took longer than 1h0m0s", "failure skep plan: it took longer than 1h0m0s"},
-		"deploy": {func(w *world) { w.exits["deploy"] = Exit{Code: 1} }, []string{"check", "plan", "secrets", "deploy"},
+		"deploy": {func(w *world) { w.exits["deploy"] = Exit{Code: 1} }, []string{"check", "secrets", "plan", "deploy"},
 			"failed: skep deploy: exit code 1: Error: service app_web: the health check fails", "failure skep deploy: exit code 1: Error: service app_web: the health check fails"},
+		"secrets": {func(w *world) {
+			w.exits["secrets"] = Exit{Code: 1, Stdout: []byte(`{"actions":[{"kind":"keep","name":"a"},{"kind":"failed","name":"b_v1","why":"the store is away"}]}`)}
+		}, []string{"check", "secrets"}, "failed: skep secrets sync: b_v1: the store is away", "failure skep secrets sync: b_v1: the store is away"},
 		"no project": {func(w *world) { w.tree = map[string]string{"README": "x"} }, nil,
 			`failed: there is no cluster.yaml in "stacks" of the repository: set the project's folder`, `failure there is no cluster.yaml in "stacks" of the repository: set the project's folder`},
 	} {
@@ -319,7 +352,7 @@ func TestCommands(t *testing.T) {
 		silent  bool
 	}{
 		"plan":             {command: controlplane.Command{Verb: controlplane.VerbPlan}, started: controlplane.RunPlan, queue: "c/pull:7"},
-		"deploy":           {command: controlplane.Command{Verb: controlplane.VerbDeploy, Stacks: []controlplane.Name{"app"}}, started: controlplane.RunDeploy, queue: "c/main"},
+		"deploy":           {command: controlplane.Command{Verb: controlplane.VerbDeploy, Stacks: []controlplane.Name{"app"}}, started: controlplane.RunDeploy, queue: "c/default:"},
 		"no permission":    {command: controlplane.Command{Verb: controlplane.VerbDeploy}, change: func(w *world) { w.may = controlplane.PermissionRead }, silent: true},
 		"a fork":           {command: controlplane.Command{Verb: controlplane.VerbDeploy}, change: func(w *world) { w.pull.Fork = true }, help: "comes from a fork"},
 		"a fork's plan":    {command: controlplane.Command{Verb: controlplane.VerbPlan}, change: func(w *world) { w.pull.Fork = true }, started: controlplane.RunPlan, queue: "c/pull:7"},
@@ -403,7 +436,7 @@ func TestPreviews(t *testing.T) {
 		}
 	}
 	job := w.jobs[1]
-	if got := strings.Join(job.Command, " "); got != "skep -C stacks preview up pr-7 --ttl 8h0m0s --json" || job.Env["OP_CONNECT_HOST"] == "" || len(job.Secrets) != 1 {
+	if got := strings.Join(job.Command, " "); got != "skep -C stacks preview up pr-7 --ttl 8h0m0s --undo --json" || job.Env["OP_CONNECT_HOST"] == "" || len(job.Secrets) != 1 {
 		t.Errorf("the job is %s with %v", got, job.Env)
 	}
 	if w.seen != "name: of-main\n" {
@@ -418,7 +451,30 @@ func TestPreviews(t *testing.T) {
 	if !strings.Contains(w.comments["preview/home"], "https://pr-7-app.example.com") {
 		t.Errorf("comments %q", w.comments)
 	}
+	if !slices.Equal(w.shown[:2], []string{"pr-7 begun 0123 true", "pr-7 done 0123 true https://pr-7-app.example.com"}) {
+		t.Errorf("deployments %q", w.shown)
+	}
 	w.previews = w.previews[:1]
+
+	// A push is followed where there is a preview, once: the dispatcher follows labels.
+	for labels, want := range map[string]int{"": 1, "preview": 0} {
+		pushed := pull(false)
+		if labels != "" {
+			pushed.Change.PullRequest.Labels = []string{labels}
+		}
+		next := newWorld(controlplane.RunPlan, pushed)
+		next.project.Previews, next.previews = controlplane.Previews{Enabled: true, Label: "preview"}, w.previews
+		if err := next.handle(t); err != nil {
+			t.Fatal(err)
+		}
+		if len(next.started) != want || want > 0 && (next.started[0].Kind != controlplane.RunPreview || next.started[0].Queue != "c/preview:7") {
+			t.Errorf("a push with label %q starts %+v", labels, next.started)
+		}
+		next.previews, next.started = nil, nil
+		if err := next.handle(t); err != nil || len(next.started) != 0 {
+			t.Errorf("without a preview a push starts %+v, %v", next.started, err)
+		}
+	}
 
 	gone := newWorld(controlplane.RunDestroy, pull(false))
 	gone.previews = w.previews
@@ -427,6 +483,10 @@ func TestPreviews(t *testing.T) {
 	}
 	if got := strings.Join(gone.jobs[0].Command, " "); got != "skep -C stacks preview down pr-7 --yes" || len(gone.previews) != 0 || len(gone.jobs[0].Secrets) != 0 {
 		t.Errorf("the job is %s, previews are %v", got, gone.previews)
+	}
+
+	if !slices.Equal(gone.shown, []string{"pr-7 of home gone"}) {
+		t.Errorf("deployments %q", gone.shown)
 	}
 
 	for name, test := range map[string]struct {
@@ -465,7 +525,7 @@ func TestRollback(t *testing.T) {
 			t.Error("a rollback gets secrets")
 		}
 	}
-	if !slices.Equal(got, []string{"rollback app", "rollback db"}) || !slices.Equal(w.finished, []string{"succeeded"}) {
+	if !slices.Equal(got, []string{"rollback --undo app", "rollback --undo db"}) || !slices.Equal(w.finished, []string{"succeeded"}) {
 		t.Errorf("jobs %q, finished %q", got, w.finished)
 	}
 	// Once: a second worker finds it done.

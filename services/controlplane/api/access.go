@@ -119,12 +119,12 @@ func protocolBearer(r *http.Request) (string, error) {
 func (a *API) authenticate(ctx context.Context, r *http.Request, shown string) (controlplane.Token, error) {
 	from := a.remote(r)
 	if wait := a.fails.wait(from); wait > 0 {
-		a.metrics.refused.WithLabelValues("limited").Inc()
+		a.metrics.refused.WithLabelValues(refusedLimited).Inc()
 		return controlplane.Token{}, limited{wait}
 	}
 	token, err := a.options.Store.Authenticate(ctx, shown)
 	if errors.Is(err, controlplane.ErrDenied) {
-		a.metrics.refused.WithLabelValues("token").Inc()
+		a.metrics.refused.WithLabelValues(refusedToken).Inc()
 		a.fails.fail(from)
 		a.log.WarnContext(ctx, "authentication failed", "remote", from)
 	}
@@ -136,7 +136,7 @@ func (a *API) deny(ctx huma.Context, err error) {
 	var slow limited
 	switch {
 	case errors.Is(err, errNoToken):
-		a.metrics.refused.WithLabelValues("none").Inc()
+		a.metrics.refused.WithLabelValues(refusedNone).Inc()
 	case errors.Is(err, errTwoOfOne):
 		status, detail, challenge = http.StatusBadRequest, "There is more than one token.", ""
 	case errors.As(err, &slow):

@@ -83,7 +83,7 @@ func (a *API) eventRoutes() {
 		if err != nil {
 			return nil, err
 		}
-		leave, err := a.enter("event")
+		leave, err := a.enter(streamEvents)
 		if err != nil {
 			return nil, err
 		}

@@ -80,7 +80,7 @@ func (a *API) logText(ctx context.Context, in *struct {
 	if _, err := a.options.Store.Run(ctx, in.ID); err != nil {
 		return nil, err
 	}
-	leave, err := a.enter("log")
+	leave, err := a.enter(streamLog)
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,16 @@ type metrics struct {
 	slow      prometheus.Counter
 }
 
+// Values of labels.
+const (
+	refusedNone    = "none"
+	refusedToken   = "token"
+	refusedLimited = "limited"
+
+	streamEvents = "event"
+	streamLog    = "log"
+)
+
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -34,6 +44,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		slow: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "skep_api_slow_streams_total", Help: "Streams that were ended because the client did not keep up.",
 		}),
+	}
+	// There from the start, so that a first one is an increase.
+	for _, reason := range []string{refusedNone, refusedToken, refusedLimited} {
+		m.refused.WithLabelValues(reason)
+	}
+	for _, kind := range []string{streamEvents, streamLog} {
+		m.streams.WithLabelValues(kind)
 	}
 	for _, c := range []prometheus.Collector{m.requests, m.refused, m.unaudited, m.streams, m.slow} {
 		if err := r.Register(c); err != nil {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -70,11 +71,38 @@ func (a *API) runRoutes() {
 		return reply(FullRun{Run: showRun(r), Input: document(r.Input), Output: document(r.Output)}, err)
 	})
 	register(a, operation{
+		id: "project.run", method: http.MethodPost, path: "/projects/{name}/runs",
+		summary: "Check, plan or deploy a project's stacks, preview a pull request, or rotate secrets, now",
+		scope:   controlplane.ScopeDeploy, status: http.StatusAccepted,
+	}, a.startProject)
+	register(a, operation{
 		id: "run.cancel", method: http.MethodPost, path: one + "/cancel", summary: "Cancel a run that waits or works",
 		scope: controlplane.ScopeDeploy, status: http.StatusAccepted, errors: []int{http.StatusConflict},
 	}, func(ctx context.Context, in *ByRun) (*nothing, error) {
 		return done(a.options.Store.Cancel(ctx, in.ID, "cancelled by "+actor(callerOf(ctx).token)))
 	})
+}
+
+// ProjectRun is what one run of a project does.
+type ProjectRun struct {
+	Kind   controlplane.RunKind `json:"kind" enum:"check,plan,deploy,preview,rotate"`
+	Stacks []controlplane.Name  `json:"stacks,omitempty" maxItems:"200" nullable:"false" doc:"All of them if it is empty"`
+	Number int                  `json:"number,omitempty" minimum:"0" maximum:"2147483647" doc:"Of the pull request that is previewed"`
+}
+
+// startProject starts what a built-in task would, without one that is stored.
+func (a *API) startProject(ctx context.Context, in *struct {
+	ByName
+	Key  string `header:"Idempotency-Key" maxLength:"200" pattern:"^[!-~]*$" doc:"Two calls with the same one start one run"`
+	Body ProjectRun
+}) (*Reply[Started], error) {
+	builtin := Builtin{Kind: in.Body.Kind, Project: in.Name, Stacks: in.Body.Stacks, Number: in.Body.Number}
+	if problems := builtin.problems("body"); len(problems) > 0 {
+		return nil, refuse(problems...)
+	}
+	stored := controlplane.Builtin(builtin)
+	task := controlplane.Task{Priority: controlplane.Normal, TaskSpec: controlplane.TaskSpec{Builtin: &stored}}
+	return a.begin(ctx, task, controlplane.TaskInput{}, fmt.Sprintf("project/%s/%s", in.Name, in.Body.Kind), in.Key)
 }
 
 // document is JSON even where there is none.

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
+	"go.opentelemetry.io/otel/trace"
 
 	"skep/services/controlplane/webhook"
 )
@@ -64,6 +66,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		took := time.Since(start)
 		a.metrics.request(r.Pattern, out.status, took)
+		nameSpan(r, isWebhook)
 		if !isWebhook { // it has a line of its own
 			a.log.LogAttrs(r.Context(), level(out.status), "request",
 				slog.String("method", method(r)), slog.String("route", r.Pattern), slog.Int("status", out.status),
@@ -79,6 +82,23 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.route(out, r)
+}
+
+// nameSpan gives the request's span, if it has one, the route that the router
+// found: whoever made it did not know.
+func nameSpan(r *http.Request, isWebhook bool) {
+	span := trace.SpanFromContext(r.Context())
+	if !span.IsRecording() {
+		return
+	}
+	_, path, found := strings.Cut(r.Pattern, " ")
+	if isWebhook {
+		path, found = webhook.Path+"{provider}/{source}", true
+	}
+	if found {
+		span.SetName(method(r) + " " + path)
+		span.SetAttributes(semconv.HTTPRoute(path))
+	}
 }
 
 // newRequestID is in order of time, as logs are.

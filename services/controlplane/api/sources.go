@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"skep/secrets"
 	"skep/services/controlplane"
 	"skep/services/controlplane/integration"
@@ -18,6 +20,7 @@ import (
 // SourceInput is a source on its way in.
 type SourceInput struct {
 	Integration controlplane.Name `json:"integration,omitempty" maxLength:"63" doc:"Whose credentials answer: statuses, comments. Empty for a source that answers nothing"`
+	Task        controlplane.Name `json:"task,omitempty" maxLength:"63" doc:"What each delivery starts, once. It finds the body in the file /run/event/body. For generic and salesforce"`
 	Secret      Secret            `json:"secret,omitzero" doc:"What the provider signs with. Without one that which is there stays"`
 	Disabled    bool              `json:"disabled,omitempty"`
 }
@@ -27,6 +30,7 @@ type Source struct {
 	Provider    controlplane.Provider `json:"provider"`
 	Name        controlplane.Name     `json:"name"`
 	Integration controlplane.Name     `json:"integration,omitempty"`
+	Task        controlplane.Name     `json:"task,omitempty"`
 	Disabled    bool                  `json:"disabled"`
 	Path        string                `json:"path" doc:"Of the URL to give to the provider, on the server's public address"`
 	Created     time.Time             `json:"created"`
@@ -34,7 +38,7 @@ type Source struct {
 
 func showSource(s controlplane.Source) Source {
 	return Source{
-		Provider: s.Provider, Name: s.Name, Integration: s.Integration, Disabled: s.Disabled,
+		Provider: s.Provider, Name: s.Name, Integration: s.Integration, Task: s.Task, Disabled: s.Disabled,
 		Path: webhook.Path + sourceKey(s), Created: s.Created.UTC(),
 	}
 }
@@ -86,30 +90,56 @@ func (a *API) putSource(ctx context.Context, in *struct {
 }) (*Reply[Source], error) {
 	secret := in.Body.Secret.Value
 	defer secret.Wipe()
+	var problems []*huma.ErrorDetail
 	if in.Body.Integration != "" {
 		if _, err := controlplane.ParseName(string(in.Body.Integration)); err != nil {
-			return nil, refuse(at("body.integration", "%v", err))
+			problems = append(problems, at("body.integration", "%v", err))
 		}
 	}
-	if secret.Len() == 0 {
-		kept, err := a.options.Store.Source(ctx, in.Provider, in.Name)
-		switch {
-		case errors.Is(err, controlplane.ErrNotFound):
-			return nil, refuse(at("body.secret", "is missing: without one nobody could tell deliveries from forged ones"))
-		case err != nil:
-			return nil, err
+	if in.Body.Task != "" {
+		if _, err := controlplane.ParseName(string(in.Body.Task)); err != nil {
+			problems = append(problems, at("body.task", "%v", err))
 		}
-		defer kept.Secret.Wipe()
-		secret = kept.Secret
-	} else if err := checkSecret(in.Provider, secret); err != nil {
-		return nil, refuse(at("body.secret", "%v", err))
+		if in.Provider != controlplane.Generic && in.Provider != controlplane.Salesforce {
+			problems = append(problems, at("body.task", "is for sources of %s and %s: what happens in a repository starts runs of projects", controlplane.Generic, controlplane.Salesforce))
+		}
 	}
-	stored, err := a.options.Store.PutSource(ctx, controlplane.Source{
-		Provider: in.Provider, Name: in.Name, Integration: in.Body.Integration, Secret: secret, Disabled: in.Body.Disabled,
-	})
+	if secret.Len() > 0 {
+		if err := checkSecret(in.Provider, secret); err != nil {
+			problems = append(problems, at("body.secret", "%v", err))
+		}
+	}
+	if len(problems) > 0 {
+		return nil, refuse(problems...)
+	}
+	source := controlplane.Source{
+		Provider: in.Provider, Name: in.Name, Integration: in.Body.Integration, Task: in.Body.Task, Secret: secret, Disabled: in.Body.Disabled,
+	}
+	var stored controlplane.Source
+	var err error
+	if secret.Len() > 0 {
+		stored, err = a.options.Store.PutSource(ctx, source)
+	} else {
+		stored, err = a.changeSource(ctx, source)
+	}
 	// Also after an error: nobody knows how far it came.
 	a.options.Webhooks.Forget(in.Provider, in.Name)
 	return reply(showSource(stored), err)
+}
+
+// changeSource leaves the secret that is there as it is.
+func (a *API) changeSource(ctx context.Context, source controlplane.Source) (controlplane.Source, error) {
+	stored, err := a.options.Store.ChangeSource(ctx, source)
+	if !errors.Is(err, controlplane.ErrNotFound) {
+		return stored, err
+	}
+	// Either the source is not there, or what it refers to.
+	kept, e := a.options.Store.Source(ctx, source.Provider, source.Name)
+	if errors.Is(e, controlplane.ErrNotFound) {
+		return stored, refuse(at("body.secret", "is missing: without one nobody could tell deliveries from forged ones"))
+	}
+	kept.Secret.Wipe()
+	return stored, err
 }
 
 func checkSecret(p controlplane.Provider, secret secrets.Value) error {

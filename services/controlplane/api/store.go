@@ -48,6 +48,8 @@ type Integrations interface {
 // Sources are where deliveries come from.
 type Sources interface {
 	PutSource(context.Context, controlplane.Source) (controlplane.Source, error)
+	// ChangeSource leaves the secret as it is.
+	ChangeSource(context.Context, controlplane.Source) (controlplane.Source, error)
 	Source(context.Context, controlplane.Provider, controlplane.Name) (controlplane.Source, error)
 	ListSources(context.Context) ([]controlplane.Source, error)
 	DeleteSource(context.Context, controlplane.Provider, controlplane.Name) error

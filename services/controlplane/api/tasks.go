@@ -2,10 +2,10 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -19,13 +19,39 @@ import (
 // TaskInput is a task on its way in.
 type TaskInput struct {
 	Priority    controlplane.Priority         `json:"priority,omitempty" enum:"critical,normal,batch" default:"normal"`
-	Image       string                        `json:"image" minLength:"1" maxLength:"500"`
+	Builtin     *Builtin                      `json:"builtin,omitempty" doc:"A run of a project, in place of an image and all that follows"`
+	Image       string                        `json:"image,omitempty" maxLength:"500"`
 	Command     []string                      `json:"command,omitempty" maxItems:"1000" nullable:"false"`
 	Inputs      map[string]string             `json:"inputs,omitempty" doc:"The container's environment. It is shown: name credentials instead"`
 	Credentials []controlplane.CredentialName `json:"credentials,omitempty" maxItems:"50" nullable:"false" doc:"Integrations whose credentials the task gets"`
 	Limits      TaskLimits                    `json:"limits,omitzero"`
 	Deadline    Duration                      `json:"deadline,omitempty" doc:"Of one attempt"`
 	Retries     TaskRetries                   `json:"retries,omitzero"`
+}
+
+// Builtin is a run of a project: what skep does with its stacks.
+type Builtin struct {
+	Kind    controlplane.RunKind `json:"kind" enum:"check,plan,deploy,preview,rotate"`
+	Project controlplane.Name    `json:"project" maxLength:"63"`
+	Stacks  []controlplane.Name  `json:"stacks,omitempty" maxItems:"200" nullable:"false" doc:"All of them if it is empty"`
+	Number  int                  `json:"number,omitempty" minimum:"0" maximum:"2147483647" doc:"Of the pull request that is previewed"`
+}
+
+// problems are what is wrong with it, at its places below where.
+func (b Builtin) problems(where string) []*huma.ErrorDetail {
+	var problems []*huma.ErrorDetail
+	if _, err := controlplane.ParseName(string(b.Project)); err != nil {
+		problems = append(problems, at(where+".project", "%v", err))
+	}
+	for i, s := range b.Stacks {
+		if _, err := controlplane.ParseName(string(s)); err != nil {
+			problems = append(problems, at(fmt.Sprintf("%s.stacks[%d]", where, i), "%v", err))
+		}
+	}
+	if err := controlplane.Builtin(b).Check(); err != nil {
+		problems = append(problems, at(where, "%v", err))
+	}
+	return problems
 }
 
 // TaskLimits are what a worker may use; 0 is the launcher's default.
@@ -52,7 +78,7 @@ type Task struct {
 func showTask(t controlplane.Task) Task {
 	return Task{
 		Name: t.Name, Created: t.Created.UTC(), Updated: t.Updated.UTC(), TaskInput: TaskInput{
-			Priority: t.Priority, Image: t.Image, Command: t.Command, Inputs: t.Inputs, Credentials: t.Credentials,
+			Priority: t.Priority, Builtin: (*Builtin)(t.Builtin), Image: t.Image, Command: t.Command, Inputs: t.Inputs, Credentials: t.Credentials,
 			Limits: TaskLimits(t.Limits), Deadline: Duration(t.Deadline),
 			Retries: TaskRetries{Max: t.Retries.Max, Backoff: Duration(t.Retries.Backoff)},
 		},
@@ -67,6 +93,16 @@ const (
 // task is the input as the domain has it, with all that is wrong at once.
 func (in TaskInput) task(name controlplane.Name) (controlplane.Task, error) {
 	var problems []*huma.ErrorDetail
+	switch more := in; {
+	case in.Builtin != nil:
+		problems = append(problems, in.Builtin.problems("body.builtin")...)
+		more.Builtin, more.Priority = nil, ""
+		if !reflect.DeepEqual(more, TaskInput{}) {
+			problems = append(problems, at("body", "has builtin and something else: a built-in task has a priority alone besides"))
+		}
+	case in.Image == "":
+		problems = append(problems, at("body.image", "is missing: name an image, or what is built in"))
+	}
 	if strings.ContainsFunc(in.Image, func(r rune) bool { return r <= ' ' || r == 0x7f }) || strings.HasPrefix(in.Image, "-") {
 		problems = append(problems, at("body.image", "is no image's name"))
 	}
@@ -92,7 +128,7 @@ func (in TaskInput) task(name controlplane.Name) (controlplane.Task, error) {
 	}
 	return controlplane.Task{
 		Name: name, Priority: in.Priority, TaskSpec: controlplane.TaskSpec{
-			Image: in.Image, Command: in.Command, Inputs: in.Inputs, Credentials: in.Credentials, Limits: controlplane.Limits(in.Limits),
+			Builtin: (*controlplane.Builtin)(in.Builtin), Image: in.Image, Command: in.Command, Inputs: in.Inputs, Credentials: in.Credentials, Limits: controlplane.Limits(in.Limits),
 			Deadline: time.Duration(in.Deadline), Retries: controlplane.Retries{Max: in.Retries.Max, Backoff: time.Duration(in.Retries.Backoff)},
 		},
 	}, nil
@@ -197,33 +233,42 @@ func (a *API) startTask(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
+	var given controlplane.TaskInput
 	if in.Body != nil && len(in.Body.Inputs) > 0 {
 		if problems := overrideProblems(in.Body.Inputs, task.Inputs); len(problems) > 0 {
 			return nil, refuse(problems...)
 		}
-		task.Inputs = maps.Clone(task.Inputs)
-		maps.Copy(task.Inputs, in.Body.Inputs)
+		given.Inputs = in.Body.Inputs
 	}
-	input, err := json.Marshal(task.TaskSpec)
+	return a.begin(ctx, task, given, fmt.Sprintf("task/%s", in.Name), in.Key)
+}
+
+// begin starts a run of a task, once for each key of a caller.
+func (a *API) begin(ctx context.Context, task controlplane.Task, given controlplane.TaskInput, of, key string) (*Reply[Started], error) {
+	var project controlplane.Project
+	if task.Builtin != nil {
+		var err error
+		if project, err = a.options.Store.Project(ctx, task.Builtin.Project); err != nil {
+			return nil, err
+		}
+	}
+	run, err := task.Run(given, project)
 	if err != nil {
-		return nil, fmt.Errorf("encode task %q: %w", in.Name, err)
+		return nil, err
 	}
-	key := in.Key
-	if key == "" {
-		key = uuid.NewString()
+	own := key
+	if own == "" {
+		own = uuid.NewString()
 	}
 	// The token is part of it: two callers do not know each other's keys.
-	run := controlplane.Run{
-		Key:  fmt.Sprintf("task/%s/api/%s/%s", in.Name, callerOf(ctx).token.Name, key),
-		Kind: controlplane.RunTask, Task: in.Name, Priority: task.Priority, State: controlplane.RunQueued, Input: input,
-	}
+	run.Key = fmt.Sprintf("%s/api/%s/%s", of, callerOf(ctx).token.Name, own)
 	id, created, err := a.options.Store.Start(ctx, run)
 	if err != nil {
 		return nil, err
 	}
 	run.ID = id
 	if err := a.options.Starter.Start(ctx, run); err != nil {
-		return nil, a.notStarted(ctx, run, in.Key, err)
+		return nil, a.notStarted(ctx, run, key, err)
 	}
 	return &Reply[Started]{Body: Started{ID: id, Created: created}}, nil
 }

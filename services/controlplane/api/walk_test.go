@@ -153,13 +153,14 @@ func TestWalk(t *testing.T) {
 		t.Errorf("the same key started %+v after %+v", again, started)
 	}
 	var fullRun FullRun
-	if get("/runs/"+string(started.ID), &fullRun); fullRun.Task != "nightly" || fullRun.State != controlplane.RunQueued || !strings.Contains(string(fullRun.Input), `"MODE":"fast"`) || !strings.Contains(string(fullRun.Input), `"LEVEL":"1"`) {
+	if get("/runs/"+string(started.ID), &fullRun); fullRun.Task != "nightly" || fullRun.State != controlplane.RunQueued || string(fullRun.Input) != `{"inputs":{"MODE":"fast"}}` {
 		t.Errorf("the run is %+v with the input %s", fullRun, fullRun.Input)
 	}
 	testOutput(t, s, db, admin, started.ID)
 
 	testPages(t, s, db, admin)
 	testEngineAway(t, s, admin)
+	testBuiltin(t, s, admin)
 
 	var audit Page[AuditRow]
 	get("/audit?actor=token/root&limit=1000", &audit)

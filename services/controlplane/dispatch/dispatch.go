@@ -14,10 +14,17 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
 	"skep/services/controlplane"
 	"skep/services/controlplane/event"
+	"skep/services/controlplane/tracing"
 )
+
+var tracer = otel.Tracer("skep/services/controlplane/dispatch")
 
 // Store is the outbox.
 type Store interface {
@@ -36,6 +43,8 @@ type Store interface {
 	// Backlog is how many deliveries wait, and since when the oldest does.
 	Backlog(context.Context) (n int64, oldest time.Time, err error)
 	SourceByID(ctx context.Context, id int64) (controlplane.Source, error)
+	Task(context.Context, controlplane.Name) (controlplane.Task, error)
+	Project(context.Context, controlplane.Name) (controlplane.Project, error)
 	ProjectsOf(context.Context, controlplane.Provider, controlplane.Repository) ([]controlplane.Project, error)
 }
 
@@ -197,7 +206,15 @@ func (d *Dispatcher) release(ctx context.Context, rest []controlplane.Delivery) 
 
 // deliver settles a delivery, or says that its source has to wait.
 func (d *Dispatcher) deliver(ctx context.Context, in controlplane.Delivery) (settled bool) {
+	ctx, span := tracer.Start(tracing.Resume(ctx, in.Trace), "dispatch", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
+		attribute.Int64("skep.delivery", in.ID), attribute.Int("skep.attempt", in.Attempts),
+		attribute.String("skep.provider", string(in.Provider)), attribute.String("skep.event", in.Event)))
+	defer span.End()
 	r := d.decide(ctx, in)
+	span.SetAttributes(attribute.String("skep.outcome", string(r.outcome)), attribute.String("skep.run", string(r.run)))
+	if r.outcome == failed || r.outcome == later {
+		span.SetStatus(codes.Error, "")
+	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	var err error
@@ -214,18 +231,18 @@ func (d *Dispatcher) deliver(ctx context.Context, in controlplane.Delivery) (set
 	log := d.options.Log.With("id", in.ID, "provider", in.Provider, "source", in.Source, "event", in.Event, "delivery", in.Delivery,
 		"outcome", r.outcome, "run", r.run, "reason", r.reason, "attempt", in.Attempts)
 	if err != nil && !errors.Is(err, controlplane.ErrConflict) { // somebody else has settled it
-		log.Error("the outcome of a delivery was not stored, it comes again", "error", err)
+		log.ErrorContext(ctx, "the outcome of a delivery was not stored, it comes again", "error", err)
 		return false
 	}
 	d.metrics.outcomes.WithLabelValues(string(r.outcome)).Inc()
 	switch r.outcome {
 	case dispatched:
 		d.metrics.latency.Observe(time.Since(in.Received).Seconds())
-		log.Info("dispatch")
+		log.InfoContext(ctx, "dispatch")
 	case ignored:
-		log.Info("dispatch")
+		log.InfoContext(ctx, "dispatch")
 	default:
-		log.Warn("dispatch")
+		log.WarnContext(ctx, "dispatch")
 	}
 	return r.outcome != later
 }
@@ -264,18 +281,13 @@ func because(o outcome, err error) result {
 
 // decide finds out what a delivery starts, and starts it.
 func (d *Dispatcher) decide(ctx context.Context, in controlplane.Delivery) result {
-	changes, err := event.Parse(in.Provider, in.Event, in.Body)
-	if err != nil {
+	runs, reason, err := d.runs(ctx, in)
+	switch {
+	case errors.Is(err, controlplane.ErrInvalid):
 		return because(failed, err)
-	}
-	if len(changes) == 0 {
-		return result{outcome: ignored, reason: "nothing that Skep acts on"}
-	}
-	runs, reason, err := d.runs(ctx, in, changes)
-	if err != nil {
+	case err != nil:
 		return because(later, err)
-	}
-	if len(runs) == 0 {
+	case len(runs) == 0:
 		return result{outcome: ignored, reason: reason}
 	}
 	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
@@ -291,18 +303,56 @@ func (d *Dispatcher) decide(ctx context.Context, in controlplane.Delivery) resul
 	return result{outcome: dispatched, run: runs[0].ID}
 }
 
-// runs are those of all projects that the source's integration serves: another
-// integration's projects are none of its business, whatever the body says.
-func (d *Dispatcher) runs(ctx context.Context, in controlplane.Delivery, changes []controlplane.Change) (runs []controlplane.Run, reason string, err error) {
+// runs are what a delivery starts: the task that its source names, or what it
+// says of a repository.
+func (d *Dispatcher) runs(ctx context.Context, in controlplane.Delivery) (runs []controlplane.Run, reason string, err error) {
+	changes, err := event.Parse(in.Provider, in.Event, in.Body)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: %w", controlplane.ErrInvalid, err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	source, err := d.options.Store.SourceByID(ctx, in.Source)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case source.Task != "":
+		return d.task(ctx, in, source.Task)
+	case len(changes) == 0:
+		return nil, "nothing that Skep acts on", nil
+	case source.Integration == "":
+		return nil, "the source has no integration", nil
+	}
+	return d.changes(ctx, in, source, changes)
+}
+
+// task is a run of the source's task. The run knows which delivery it is for:
+// the body goes from there to a file of the task's, and nowhere else.
+func (d *Dispatcher) task(ctx context.Context, in controlplane.Delivery, name controlplane.Name) ([]controlplane.Run, string, error) {
+	task, err := d.options.Store.Task(ctx, name)
+	var project controlplane.Project
+	if err == nil && task.Builtin != nil {
+		project, err = d.options.Store.Project(ctx, task.Builtin.Project)
+	}
+	if errors.Is(err, controlplane.ErrNotFound) {
+		return nil, "", fmt.Errorf("%w: task %s: %w", controlplane.ErrInvalid, name, err)
+	}
 	if err != nil {
 		return nil, "", err
 	}
-	if source.Integration == "" {
-		return nil, "the source has no integration", nil
+	run, err := task.Run(controlplane.TaskInput{Delivery: in.ID}, project)
+	if err != nil {
+		return nil, "", err
 	}
+	run.Key = fmt.Sprintf("delivery/%d/task/%s/%s", in.Source, name, in.Delivery)
+	run.ID = runID(run.Key)
+	return []controlplane.Run{run}, "", nil
+}
+
+// changes are runs of all projects that the source's integration serves:
+// another integration's projects are none of its business, whatever the body
+// says.
+func (d *Dispatcher) changes(ctx context.Context, in controlplane.Delivery, source controlplane.Source, changes []controlplane.Change) (runs []controlplane.Run, reason string, err error) {
 	reason = "no project of the integration has the repository"
 	for i, c := range changes {
 		projects, err := d.options.Store.ProjectsOf(ctx, in.Provider, c.Repository)

@@ -26,6 +26,7 @@ type outbox struct {
 	known      map[string]int64
 	sources    map[int64]controlplane.Source
 	projects   []controlplane.Project
+	tasks      map[controlplane.Name]controlplane.Task
 	wake       chan struct{}
 	away       error
 	released   int
@@ -89,6 +90,30 @@ func (o *outbox) Add(_ context.Context, d controlplane.Delivery) (int64, bool, e
 	default:
 	}
 	return d.ID, true, nil
+}
+
+func (o *outbox) Task(_ context.Context, name controlplane.Name) (controlplane.Task, error) {
+	defer o.mu.Unlock()
+	if err := o.lock(); err != nil {
+		return controlplane.Task{}, err
+	}
+	if t, ok := o.tasks[name]; ok {
+		return t, nil
+	}
+	return controlplane.Task{}, controlplane.ErrNotFound
+}
+
+func (o *outbox) Project(_ context.Context, name controlplane.Name) (controlplane.Project, error) {
+	defer o.mu.Unlock()
+	if err := o.lock(); err != nil {
+		return controlplane.Project{}, err
+	}
+	for _, p := range o.projects {
+		if p.Name == name {
+			return p, nil
+		}
+	}
+	return controlplane.Project{}, controlplane.ErrNotFound
 }
 
 func (o *outbox) Claim(_ context.Context, limit int) ([]controlplane.Delivery, error) {

@@ -29,6 +29,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "skep_dispatch_deliveries_total", Help: "Attempts to dispatch a delivery by what became of them.",
 		}, []string{"outcome"}),
 	}
+	for _, o := range []outcome{dispatched, ignored, failed, later} { // so that a first one is an increase
+		m.outcomes.WithLabelValues(string(o))
+	}
 	for _, c := range []prometheus.Collector{m.depth, m.age, m.calls, m.latency, m.outcomes} {
 		if err := r.Register(c); err != nil {
 			return nil, err

@@ -83,10 +83,10 @@ func (b *builder) follows(branch controlplane.Branch, isDefault bool) bool {
 }
 
 func (b *builder) push() {
-	queue := b.project.BranchQueue(b.change.Branch)
+	queue := b.project.DeployQueue()
 	switch {
 	case !b.follows(b.change.Branch, b.change.Default):
-		b.add(controlplane.RunCheck, queue, controlplane.Normal, nil)
+		b.add(controlplane.RunCheck, b.project.BranchQueue(b.change.Branch), controlplane.Normal, nil)
 	case b.project.Deploy == controlplane.DeployAlways:
 		b.add(controlplane.RunDeploy, queue, controlplane.Critical, nil)
 	default:

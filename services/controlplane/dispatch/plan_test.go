@@ -47,10 +47,10 @@ func TestPlan(t *testing.T) {
 		with   func(*controlplane.Project)
 		want   string // kind queue priority, ...
 	}{
-		"push to the default branch":          {change: push("main", true), want: "deploy lab/main critical"},
-		"push with manual deploys":            {change: push("main", true), with: func(p *controlplane.Project) { p.Deploy = controlplane.DeployManual }, want: "plan lab/main normal"},
-		"push without deploys":                {change: push("main", true), with: func(p *controlplane.Project) { p.Deploy = controlplane.DeployNever }, want: "plan lab/main normal"},
-		"push with no policy that is known":   {change: push("main", true), with: func(p *controlplane.Project) { p.Deploy = "" }, want: "plan lab/main normal"},
+		"push to the default branch":          {change: push("main", true), want: "deploy lab/default: critical"},
+		"push with manual deploys":            {change: push("main", true), with: func(p *controlplane.Project) { p.Deploy = controlplane.DeployManual }, want: "plan lab/default: normal"},
+		"push without deploys":                {change: push("main", true), with: func(p *controlplane.Project) { p.Deploy = controlplane.DeployNever }, want: "plan lab/default: normal"},
+		"push with no policy that is known":   {change: push("main", true), with: func(p *controlplane.Project) { p.Deploy = "" }, want: "plan lab/default: normal"},
 		"push to another branch":              {change: push("blue", false), want: "check lab/blue normal"},
 		"push to the followed branch":         {change: push("live", false), with: func(p *controlplane.Project) { p.Branch = "live" }, want: "deploy lab/live critical"},
 		"push to a default that is not it":    {change: push("main", true), with: func(p *controlplane.Project) { p.Branch = "live" }, want: "check lab/main normal"},

@@ -14,8 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -38,7 +36,7 @@ type Address struct {
 // Engine starts runs, and works on them.
 type Engine struct {
 	client *hatchet.Client
-	tasks  map[controlplane.Priority]*hatchet.StandaloneTask
+	tasks  map[controlplane.Priority]tasks
 	work   handler
 	log    *slog.Logger
 	// calls bounds the calls that wait for an engine that is away: the SDK gives
@@ -48,6 +46,12 @@ type Engine struct {
 	registering sync.Mutex
 	registered  bool
 }
+
+// tasks are Hatchet's, for the runs of a class. A run is given to a worker
+// directly: Hatchet assigns it as it takes it. One whose queue turns out to be
+// busy waits in turn, where Hatchet lets one of each queue through; to find that
+// it may go takes Hatchet several messages (docs/adr/0052).
+type tasks struct{ direct, inTurn *hatchet.StandaloneTask }
 
 const (
 	// A run is begun again this long after its worker's last sign of life. A
@@ -63,10 +67,13 @@ const (
 	waitingCalls = 64
 )
 
+var classes = []controlplane.Priority{controlplane.Critical, controlplane.Normal, controlplane.Batch}
+
 // input is what Hatchet keeps of a run.
 type input struct {
 	Run   string `json:"run"`
-	Queue string `json:"queue"` // one run of a queue at a time
+	Queue string `json:"queue"` // one run of a queue at a time, if it is set
+	Turn  int    `json:"turn"`  // how often it has waited
 }
 
 // Open makes a client. It connects when it is used.
@@ -79,15 +86,26 @@ func Open(a Address, log *slog.Logger) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the workflow engine at %s:%d: %w", a.Host, a.Port, err)
 	}
-	e := &Engine{client: c, tasks: map[controlplane.Priority]*hatchet.StandaloneTask{}, log: log, calls: make(chan struct{}, waitingCalls)}
+	e := &Engine{client: c, tasks: map[controlplane.Priority]tasks{}, log: log, calls: make(chan struct{}, waitingCalls)}
 	one, strategy := int32(1), types.GroupRoundRobin
-	for _, class := range []controlplane.Priority{controlplane.Critical, controlplane.Normal, controlplane.Batch} {
-		e.tasks[class] = c.NewStandaloneTask("skep-"+string(class), e.run,
+	for _, class := range classes {
+		common := []hatchet.StandaloneTaskOption{
 			hatchet.WithRetries(attempts), hatchet.WithRetryBackoff(2, 60),
 			hatchet.WithExecutionTimeout(lifeSign), hatchet.WithScheduleTimeout(patience),
-			hatchet.WithWorkflowConcurrency(types.Concurrency{Expression: "input.queue", MaxRuns: &one, LimitStrategy: &strategy}),
-			hatchet.WithWorkflowIdempotency(hatchet.IdempotencyConfig{Expression: "input.run", TTL: remembered}),
-		)
+		}
+		e.tasks[class] = tasks{
+			direct: c.NewStandaloneTask("skep-"+string(class), func(ctx hatchet.Context, in input) (struct{}, error) {
+				return struct{}{}, e.run(ctx, class, in, false)
+			}, append(common[:len(common):len(common)],
+				hatchet.WithWorkflowIdempotency(hatchet.IdempotencyConfig{Expression: "input.run", TTL: remembered}))...),
+			// Hatchet knows its keys by tenant, not by task. A group of the task is
+			// cheaper than one of the workflow.
+			inTurn: c.NewStandaloneTask("skep-"+string(class)+"-in-turn", func(ctx hatchet.Context, in input) (struct{}, error) {
+				return struct{}{}, e.run(ctx, class, in, true)
+			}, append(common[:len(common):len(common)],
+				hatchet.WithWorkflowIdempotency(hatchet.IdempotencyConfig{Expression: `input.run + "/" + string(input.turn)`, TTL: remembered}),
+				hatchet.WithConcurrency(&types.Concurrency{Expression: "input.queue", MaxRuns: &one, LimitStrategy: &strategy}))...),
+		}
 	}
 	return e, nil
 }
@@ -95,18 +113,18 @@ func Open(a Address, log *slog.Logger) (*Engine, error) {
 // Start queues a run. A second call for the same run does nothing. It returns
 // when ctx ends, even if the engine does not answer.
 func (e *Engine) Start(ctx context.Context, run controlplane.Run) error {
-	task, ok := e.tasks[run.Priority]
+	class, ok := e.tasks[run.Priority]
 	if !ok {
 		return fmt.Errorf("start run %s: no such priority %q", run.ID, run.Priority)
 	}
-	in := input{Run: string(run.ID), Queue: run.Queue}
-	if in.Queue == "" {
-		in.Queue = in.Run
-	}
+	return e.enqueue(ctx, class.direct, input{Run: string(run.ID), Queue: run.Queue})
+}
+
+func (e *Engine) enqueue(ctx context.Context, task *hatchet.StandaloneTask, in input) error {
 	select {
 	case e.calls <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("start run %s: %w", run.ID, ctx.Err())
+		return fmt.Errorf("start run %s: %w", in.Run, ctx.Err())
 	}
 	done := make(chan error, 1)
 	go func() {
@@ -124,11 +142,11 @@ func (e *Engine) Start(ctx context.Context, run controlplane.Run) error {
 	select {
 	case err := <-done:
 		if err != nil {
-			return fmt.Errorf("start run %s: %w", run.ID, err)
+			return fmt.Errorf("start run %s: %w", in.Run, err)
 		}
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("start run %s: %w", run.ID, ctx.Err())
+		return fmt.Errorf("start run %s: %w", in.Run, ctx.Err())
 	}
 }
 
@@ -140,7 +158,7 @@ func (e *Engine) register() error {
 	if e.registered {
 		return nil
 	}
-	if _, err := e.worker("skep", 1, slices.Collect(maps.Keys(e.tasks))); err != nil {
+	if _, err := e.worker("skep", 1, classes); err != nil {
 		return err
 	}
 	e.registered = true
@@ -149,13 +167,13 @@ func (e *Engine) register() error {
 
 // worker makes one, which does nothing until it is started, and registers its
 // tasks.
-func (e *Engine) worker(name string, slots int, classes []controlplane.Priority) (*hatchet.Worker, error) {
-	var tasks []hatchet.WorkflowBase
-	for _, c := range classes {
-		tasks = append(tasks, e.tasks[c])
+func (e *Engine) worker(name string, slots int, take []controlplane.Priority) (*hatchet.Worker, error) {
+	var all []hatchet.WorkflowBase
+	for _, c := range take {
+		all = append(all, e.tasks[c].direct, e.tasks[c].inTurn)
 	}
 	zero := quiet(e.log)
-	w, err := e.client.NewWorker(name, hatchet.WithSlots(slots), hatchet.WithWorkflows(tasks...), hatchet.WithLogger(&zero))
+	w, err := e.client.NewWorker(name, hatchet.WithSlots(slots), hatchet.WithWorkflows(all...), hatchet.WithLogger(&zero))
 	if err != nil {
 		return nil, fmt.Errorf("register worker %s: %w", name, err)
 	}

@@ -8,80 +8,109 @@ import (
 	"time"
 
 	hatchet "github.com/hatchet-dev/hatchet/sdks/go"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
 	"skep/services/controlplane"
+	"skep/services/controlplane/tracing"
 )
+
+var tracer = otel.Tracer("skep/services/controlplane/engine")
 
 // Handler does a run. It is called at least once for each, now and then twice
 // at the same time: the store says who goes on. An error is the machinery's,
 // and the run is tried again unless this was the last time; a run that failed
 // on its own account is recorded by the handler, which then returns nil.
+// ErrBusy says that another run of its queue comes first.
 type Handler func(ctx context.Context, run controlplane.RunID, last bool) error
+
+// Queues are held by who works on a run of theirs, in any process.
+type Queues interface {
+	// Enter takes a queue until leave is called, or until this process dies.
+	// ErrBusy if another run has it.
+	Enter(ctx context.Context, queue string) (leave func(), err error)
+}
+
+// Worker takes runs.
+type Worker struct {
+	Name    string
+	Classes []controlplane.Priority
+	Slots   int           // runs at once
+	Grace   time.Duration // for the runs that go on when no more are taken
+	Queues  Queues
+	Handle  Handler
+}
 
 // handler is the runs that are being worked on.
 type handler struct {
-	mu       sync.Mutex
-	do       Handler
-	draining bool
-	running  sync.WaitGroup
+	mu      sync.Mutex
+	do      Handler
+	queues  Queues
+	drain   chan struct{} // closed when no more are taken
+	running sync.WaitGroup
 }
 
 var errDraining = errors.New("this worker ends; another one takes the run")
 
 // begin says whether a run may begin, which end then ends.
-func (h *handler) begin() (Handler, error) {
+func (h *handler) begin() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	switch {
-	case h.do == nil:
-		return nil, errors.New("this process does not work on runs")
-	case h.draining:
-		return nil, errDraining
+	if h.do == nil {
+		return errors.New("this process does not work on runs")
+	}
+	select {
+	case <-h.drain:
+		return errDraining
+	default:
 	}
 	h.running.Add(1)
-	return h.do, nil
+	return nil
 }
 
-// Work takes runs of the classes, as many at once as there are slots, until ctx
-// ends; then it takes no more, and returns when those it has are done, or have
-// been cancelled after grace.
+// Work takes runs until ctx ends; then it takes no more, and returns when those
+// it has are done, or have been cancelled after the grace.
 //
 // The SDK panics when an engine stays away for half a minute, on a goroutine of
 // its own: a worker belongs in a process that something starts again.
-func (e *Engine) Work(ctx context.Context, name string, classes []controlplane.Priority, slots int, grace time.Duration, do Handler) error {
+func (e *Engine) Work(ctx context.Context, o Worker) error {
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
-	e.work.mu.Lock()
-	e.work.do = func(ctx context.Context, run controlplane.RunID, last bool) error {
+	h := &e.work
+	h.mu.Lock()
+	h.queues, h.drain = o.Queues, make(chan struct{})
+	h.do = func(ctx context.Context, run controlplane.RunID, last bool) error {
 		ctx, stop := context.WithCancelCause(ctx)
 		defer stop(nil)
 		defer context.AfterFunc(base, func() { stop(context.Cause(base)) })()
-		return do(ctx, run, last)
+		return o.Handle(ctx, run, last)
 	}
-	e.work.mu.Unlock()
+	h.mu.Unlock()
 
-	w, err := e.worker(name, slots, classes)
+	w, err := e.worker(o.Name, o.Slots, o.Classes)
 	if err != nil {
 		return err
 	}
 	stop, err := w.Start()
 	if err != nil {
-		return fmt.Errorf("start worker %s: %w", name, err)
+		return fmt.Errorf("start worker %s: %w", o.Name, err)
 	}
-	e.log.InfoContext(ctx, "worker takes runs", "worker", name, "classes", classes, "slots", slots)
+	e.log.InfoContext(ctx, "worker takes runs", "worker", o.Name, "classes", o.Classes, "slots", o.Slots)
 	<-ctx.Done()
 
 	// Still registered, so that completions go through: what the engine assigns
 	// now is handed back at once.
-	e.work.mu.Lock()
-	e.work.draining = true
-	e.work.mu.Unlock()
+	h.mu.Lock()
+	close(h.drain)
+	h.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
-		e.work.running.Wait()
+		h.running.Wait()
 		close(done)
 	}()
-	late := time.NewTimer(grace)
+	late := time.NewTimer(o.Grace)
 	defer late.Stop()
 	select {
 	case <-done:
@@ -90,24 +119,89 @@ func (e *Engine) Work(ctx context.Context, name string, classes []controlplane.P
 		<-done
 	}
 	if err := stop(); err != nil {
-		return fmt.Errorf("stop worker %s: %w", name, err)
+		return fmt.Errorf("stop worker %s: %w", o.Name, err)
 	}
 	return nil
 }
 
-// run is what Hatchet calls.
-func (e *Engine) run(ctx hatchet.Context, in input) (struct{}, error) {
-	do, err := e.work.begin()
-	if err != nil {
-		return struct{}{}, err
+// run is what Hatchet calls; in turn, when it lets no other run of the queue
+// through before this one has ended.
+func (e *Engine) run(ctx hatchet.Context, class controlplane.Priority, in input, inTurn bool) error {
+	if err := e.work.begin(); err != nil {
+		return err
 	}
 	defer e.work.running.Done()
+	// The SDK sends the trace of whoever started the run along with it.
+	traced, span := tracer.Start(tracing.Resume(ctx.GetContext(), ctx.AdditionalMetadata()["traceparent"]), "run", trace.WithSpanKind(trace.SpanKindConsumer),
+		trace.WithAttributes(attribute.String("skep.run", in.Run), attribute.Int("skep.attempt", ctx.RetryCount()+1)))
+	defer span.End()
+	ctx.SetContext(traced)
 	alive, stop := context.WithCancel(ctx)
 	var signs sync.WaitGroup
 	signs.Go(func() { e.live(alive, ctx, in.Run) })
 	defer signs.Wait()
 	defer stop()
-	return struct{}{}, do(ctx, controlplane.RunID(in.Run), ctx.RetryCount() >= attempts)
+	err := e.work.queued(ctx, in, inTurn, ctx.RetryCount() >= attempts)
+	if errors.Is(err, controlplane.ErrBusy) {
+		// Waiting is no attempt, and takes a slot from nobody else's queue. The SDK
+		// makes a child of what is started with its own context.
+		err = e.enqueue(traced, e.tasks[class].inTurn, input{Run: in.Run, Queue: in.Queue, Turn: in.Turn + 1})
+	}
+	if err != nil {
+		span.SetStatus(codes.Error, "")
+	}
+	return err
+}
+
+const (
+	// waitPoll is how often a run whose turn it is looks whether its queue is free:
+	// what has it was given to a worker directly.
+	waitPoll = 200 * time.Millisecond
+	// waitTurn is how long it lets others of its queue go first: one that lost its
+	// worker may be among them.
+	waitTurn = 2 * time.Second
+)
+
+// queued does a run while it has its queue. ErrBusy if it has to wait for a
+// turn, or another turn.
+func (h *handler) queued(ctx context.Context, in input, inTurn, last bool) error {
+	if in.Queue == "" {
+		return h.do(ctx, controlplane.RunID(in.Run), last)
+	}
+	leave, err := h.queues.Enter(ctx, in.Queue)
+	for inTurn && errors.Is(err, controlplane.ErrBusy) {
+		if err := h.pause(ctx, waitPoll); err != nil {
+			return err
+		}
+		leave, err = h.queues.Enter(ctx, in.Queue)
+	}
+	if err != nil {
+		return err
+	}
+	func() {
+		defer leave() // whatever becomes of the handler
+		err = h.do(ctx, controlplane.RunID(in.Run), last)
+	}()
+	if inTurn && errors.Is(err, controlplane.ErrBusy) {
+		if err := h.pause(ctx, waitTurn); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// pause ends early with an error when no more runs are taken.
+func (h *handler) pause(ctx context.Context, length time.Duration) error {
+	timer := time.NewTimer(length)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-h.drain:
+		return errDraining
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // live gives the engine a sign of life until ctx ends.

@@ -89,7 +89,7 @@ func (t *transport) try(r *http.Request) (*http.Response, error) {
 		cancel()
 		return nil, err
 	}
-	response, err := t.next.RoundTrip(sent)
+	response, err := traced(sent, t.next)
 	if err != nil {
 		defer cancel()
 		return nil, t.broken(r, ctx, err)

@@ -2,7 +2,6 @@ package schedule
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +17,7 @@ type Store interface {
 	// AdvanceSchedule moves a schedule on unless somebody else has.
 	AdvanceSchedule(ctx context.Context, name controlplane.Name, was, next time.Time) (moved bool, err error)
 	Task(ctx context.Context, name controlplane.Name) (controlplane.Task, error)
+	Project(ctx context.Context, name controlplane.Name) (controlplane.Project, error)
 	// Start stores a run; the same key never makes a second one.
 	Start(ctx context.Context, r controlplane.Run) (id controlplane.RunID, created bool, err error)
 	// Unfinished are the runs of a task that wait or work, without inputs.
@@ -77,12 +77,6 @@ func (s *Scheduler) Tick(ctx context.Context) error {
 	return err
 }
 
-// input is that of a run which a schedule started.
-type input struct {
-	Schedule controlplane.Name `json:"schedule"`
-	Due      time.Time         `json:"due"`
-}
-
 // start does one schedule's turn. The run is stored first, under a key of the
 // schedule and the time, then handed on, and the schedule moved last: whoever
 // dies in between leaves a turn that is done again and starts nothing twice.
@@ -99,16 +93,13 @@ func (s *Scheduler) start(ctx context.Context, d controlplane.Schedule) error {
 	if err != nil {
 		return err
 	}
-	task, err := s.Store.Task(ctx, now.Task)
-	if err != nil {
-		return err
+	run, err := s.run(ctx, now)
+	if errors.Is(err, errNoProject) {
+		s.Log.ErrorContext(ctx, "a schedule skips a time", "schedule", now.Name, "due", now.Next, "error", err)
+		_, err = s.Store.AdvanceSchedule(ctx, now.Name, now.Next, next)
 	}
-	run := controlplane.Run{Key: key(now, now.Next), Kind: controlplane.RunTask, Task: now.Task, Priority: task.Priority}
-	if run.Input, err = json.Marshal(input{Schedule: now.Name, Due: now.Next}); err != nil {
+	if err != nil || run.Key == "" {
 		return err
-	}
-	if now.Overlap != controlplane.OverlapSkip {
-		run.Queue = prefix(now.Name) // one at a time
 	}
 	before, err := s.unfinished(ctx, now, run.Key)
 	if err != nil {
@@ -121,6 +112,32 @@ func (s *Scheduler) start(ctx context.Context, d controlplane.Schedule) error {
 	}
 	_, err = s.Store.AdvanceSchedule(ctx, now.Name, now.Next, next)
 	return err
+}
+
+var errNoProject = errors.New("the task's project is gone")
+
+// run is what a schedule starts.
+func (s *Scheduler) run(ctx context.Context, d controlplane.Schedule) (controlplane.Run, error) {
+	task, err := s.Store.Task(ctx, d.Task)
+	if err != nil {
+		return controlplane.Run{}, err
+	}
+	var project controlplane.Project
+	if task.Builtin != nil {
+		project, err = s.Store.Project(ctx, task.Builtin.Project)
+		if errors.Is(err, controlplane.ErrNotFound) {
+			return controlplane.Run{}, fmt.Errorf("%w: %s", errNoProject, task.Builtin.Project)
+		}
+		if err != nil {
+			return controlplane.Run{}, err
+		}
+	}
+	run, err := task.Run(controlplane.TaskInput{Schedule: d.Name, Due: d.Next}, project)
+	run.Key = key(d, d.Next)
+	if run.Queue == "" && d.Overlap != controlplane.OverlapSkip {
+		run.Queue = prefix(d.Name) // one at a time
+	}
+	return run, err
 }
 
 // begin starts a run, and ends those that it replaces.

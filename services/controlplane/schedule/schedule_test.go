@@ -115,6 +115,12 @@ func (f *fake) AdvanceSchedule(_ context.Context, name controlplane.Name, was, n
 	return true, nil
 }
 
+func (f *fake) Project(_ context.Context, name controlplane.Name) (controlplane.Project, error) {
+	leave, err := f.enter("Project")
+	defer leave()
+	return controlplane.Project{Name: name, Cluster: "lab"}, err
+}
+
 func (f *fake) Task(_ context.Context, name controlplane.Name) (controlplane.Task, error) {
 	leave, err := f.enter("Task")
 	defer leave()
@@ -231,7 +237,7 @@ func TestSchedulerOnceAndAgain(t *testing.T) {
 		f.during(t, 1, 3*time.Hour)
 		check(t, f, "01 01:00:00 running")
 		r := f.runs[0]
-		var in input
+		var in controlplane.TaskInput
 		if err := json.Unmarshal(r.Input, &in); err != nil || in.Schedule != "once" || !in.Due.Equal(at(time.Hour)) {
 			t.Errorf("input %s (%v)", r.Input, err)
 		}

@@ -117,3 +117,51 @@ func TestSchedulerOnPostgreSQL(t *testing.T) {
 		}
 	}
 }
+
+// A schedule starts what is built in as well, in its project's queue. One whose
+// project is gone skips its time.
+func TestBuiltinOnPostgreSQL(t *testing.T) {
+	dsn := shared.Server(t).Database(t)
+	if err := store.Migrate(t.Context(), dsn); err != nil {
+		t.Fatal(err)
+	}
+	keys := store.Keys{Current: "k1", All: map[store.KeyID]secrets.Value{"k1": secrets.NewValue([]byte(strings.Repeat("0f", 32)))}}
+	db, err := store.Open(t.Context(), dsn, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.Log = slog.New(slog.DiscardHandler)
+	if _, err := db.PutIntegration(t.Context(), controlplane.Integration{Provider: controlplane.GitHub, Name: "main"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.PutProject(t.Context(), controlplane.Project{
+		Name: "home", Provider: controlplane.GitHub, Integration: "main", Repository: "a/b", Cluster: "lab", Deploy: controlplane.DeployAlways,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	due := time.Now().Add(-time.Minute).Truncate(time.Microsecond)
+	for task, project := range map[controlplane.Name]controlplane.Name{"rotation": "home", "orphan": "gone"} {
+		spec := controlplane.TaskSpec{Builtin: &controlplane.Builtin{Kind: controlplane.RunRotate, Project: project}}
+		if _, err := db.PutTask(t.Context(), controlplane.Task{Name: task, TaskSpec: spec}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.PutSchedule(t.Context(), controlplane.Schedule{Name: task, Task: task, Cron: "0 3 * * *", Next: due}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	engine := &handed{runs: map[controlplane.RunID]int{}}
+	s := schedule.Scheduler{Store: db, Starter: engine, Log: slog.New(slog.DiscardHandler)}
+	for range 2 {
+		if err := s.Tick(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, err := db.DueSchedules(t.Context(), 10); err != nil || len(left) != 0 || len(engine.runs) != 1 {
+		t.Errorf("still due: %+v, %v; %d runs", left, err, len(engine.runs))
+	}
+	runs, err := db.Unfinished(t.Context(), "rotation")
+	if err != nil || len(runs) != 1 || runs[0].Kind != controlplane.RunRotate || runs[0].Project != "home" || runs[0].Queue != "lab/default:" {
+		t.Errorf("the runs are %+v, %v", runs, err)
+	}
+}

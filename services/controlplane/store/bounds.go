@@ -46,6 +46,23 @@ func (p Page) next(got int, last int64) int64 {
 	return last
 }
 
+// all reads pages, each from the last row of the one before on, until there are
+// no more. The first one is from the zero row on.
+func all[T any](page func(last T) ([]T, error)) ([]T, error) {
+	var rows []T
+	for {
+		var last T
+		if n := len(rows); n > 0 {
+			last = rows[n-1]
+		}
+		more, err := page(last)
+		rows = append(rows, more...)
+		if err != nil || len(more) < maxPage {
+			return rows, err
+		}
+	}
+}
+
 // text is a string on its way into a column.
 type text struct {
 	what  string

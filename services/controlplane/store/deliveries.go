@@ -24,7 +24,7 @@ func (s *Store) Add(ctx context.Context, d controlplane.Delivery) (id int64, fre
 		return 0, false, fmt.Errorf("%s: %w: the body has %d bytes, %d are taken", action, controlplane.ErrInvalid, len(d.Body), MaxBody)
 	}
 	if err := errors.Join(
-		check(text{"the delivery's id", string(d.Delivery), 200}, text{"the event", d.Event, 200}),
+		check(text{"the delivery's id", string(d.Delivery), 200}, text{"the event", d.Event, 200}, text{"the trace", d.Trace, 100}),
 		checkMap("headers", d.Headers, 100, 8000),
 	); err != nil {
 		return 0, false, fmt.Errorf("%s: %w", action, err)
@@ -39,7 +39,7 @@ func (s *Store) Add(ctx context.Context, d controlplane.Delivery) (id int64, fre
 	var row db.AddDeliveryRow
 	err = s.do(ctx, action, func(q *db.Queries) (err error) {
 		row, err = q.AddDelivery(ctx, db.AddDeliveryParams{
-			SourceID: d.Source, DeliveryID: string(d.Delivery), Event: d.Event, Headers: headers, Body: d.Body,
+			SourceID: d.Source, DeliveryID: string(d.Delivery), Event: d.Event, Headers: headers, Body: d.Body, Trace: d.Trace,
 		})
 		if errors.Is(err, pgx.ErrNoRows) {
 			// The first copy was committed after this statement had begun.
@@ -99,6 +99,7 @@ func delivery(r db.DeliveryRow) (controlplane.Delivery, error) {
 		ID: r.ID, Source: r.SourceID, Provider: controlplane.Provider(r.Provider), Delivery: controlplane.DeliveryID(r.DeliveryID),
 		Event: r.Event, Body: r.Body, Received: r.Received, State: controlplane.DeliveryState(r.State), Attempts: int(r.Attempts),
 		Error: r.Error, Run: controlplane.RunID(r.RunID), Dispatched: moment(r.Dispatched),
+		Trace: r.Trace,
 	}
 	if err := json.Unmarshal(r.Headers, &d.Headers); err != nil {
 		return d, fmt.Errorf("the headers of delivery %d: %w", r.ID, err)

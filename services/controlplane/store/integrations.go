@@ -126,8 +126,7 @@ func (s *Store) Integration(ctx context.Context, provider controlplane.Provider,
 	return found[0], nil
 }
 
-// ListIntegrations returns those of a provider, or of all if it is empty, at
-// most a thousand.
+// ListIntegrations returns those of a provider, or of all if it is empty.
 func (s *Store) ListIntegrations(ctx context.Context, provider controlplane.Provider) ([]controlplane.Integration, error) {
 	return s.integrations(ctx, "list integrations", provider, "")
 }
@@ -135,7 +134,11 @@ func (s *Store) ListIntegrations(ctx context.Context, provider controlplane.Prov
 func (s *Store) integrations(ctx context.Context, action string, provider controlplane.Provider, name controlplane.Name) ([]controlplane.Integration, error) {
 	var found []controlplane.Integration
 	err := s.do(ctx, action, func(q *db.Queries) error {
-		rows, err := q.ListIntegrations(ctx, string(provider), string(name), maxPage)
+		rows, err := all(func(last db.ListIntegrationsRow) ([]db.ListIntegrationsRow, error) {
+			return q.ListIntegrations(ctx, db.ListIntegrationsParams{
+				Provider: string(provider), Name: string(name), AfterProvider: last.Provider, AfterName: last.Name, MaxRows: maxPage,
+			})
+		})
 		if err != nil {
 			return err
 		}

@@ -73,7 +73,9 @@ func (s *Store) Preview(ctx context.Context, project controlplane.Name, number i
 // ListPreviews returns those of a project, or of all if it is empty.
 func (s *Store) ListPreviews(ctx context.Context, project controlplane.Name) (found []controlplane.Preview, err error) {
 	err = s.do(ctx, "list previews", func(q *db.Queries) error {
-		rows, err := q.ListPreviews(ctx, string(project), maxPage)
+		rows, err := all(func(last db.Preview) ([]db.Preview, error) {
+			return q.ListPreviews(ctx, db.ListPreviewsParams{Project: string(project), AfterProject: last.Project, AfterNumber: last.Number, MaxRows: maxPage})
+		})
 		found = convert(rows, preview)
 		return err
 	})

@@ -80,10 +80,10 @@ func (s *Store) Project(ctx context.Context, name controlplane.Name) (controlpla
 	return project(row), nil
 }
 
-// ListProjects returns them by name, at most a thousand.
+// ListProjects returns them by name.
 func (s *Store) ListProjects(ctx context.Context) (projects []controlplane.Project, err error) {
 	err = s.do(ctx, "list projects", func(q *db.Queries) error {
-		rows, err := q.ListProjects(ctx, maxPage)
+		rows, err := all(func(last db.Project) ([]db.Project, error) { return q.ListProjects(ctx, last.Name, maxPage) })
 		projects = convert(rows, project)
 		return err
 	})

@@ -187,17 +187,34 @@ func (s *Store) ListRuns(ctx context.Context, filter RunFilter, page Page) (runs
 }
 
 // Unfinished returns the runs of a task that wait or work, without inputs and
-// outputs, the newest 1000 of each at most.
+// outputs.
 func (s *Store) Unfinished(ctx context.Context, task controlplane.Name) ([]controlplane.Run, error) {
 	var found []controlplane.Run
 	for _, state := range []controlplane.RunState{controlplane.RunQueued, controlplane.RunRunning} {
-		runs, _, err := s.ListRuns(ctx, RunFilter{Task: task, State: state}, Page{Limit: maxPage})
-		if err != nil {
-			return nil, err
+		page := Page{Limit: maxPage}
+		for more := true; more; more = page.Before != 0 {
+			runs, next, err := s.ListRuns(ctx, RunFilter{Task: task, State: state}, page)
+			if err != nil {
+				return nil, err
+			}
+			found, page.Before = append(found, runs...), next
 		}
-		found = append(found, runs...)
 	}
 	return found, nil
+}
+
+// Deployed is the commit of a project's last deploy of all stacks that
+// succeeded, empty if there is none.
+func (s *Store) Deployed(ctx context.Context, project controlplane.Name) (controlplane.Commit, error) {
+	var commit string
+	err := s.do(ctx, fmt.Sprintf("look up what is deployed of project %q", project), func(q *db.Queries) (err error) {
+		commit, err = q.DeployedCommit(ctx, string(project))
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return controlplane.Commit(commit), err
 }
 
 // PruneRuns removes runs that ended before a time, with their logs, effects and

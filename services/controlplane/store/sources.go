@@ -35,7 +35,28 @@ func (s *Store) PutSource(ctx context.Context, in controlplane.Source) (controlp
 	err = s.do(ctx, action, func(q *db.Queries) error {
 		row, err := q.PutSource(ctx, db.PutSourceParams{
 			Provider: string(in.Provider), Name: string(in.Name), Integration: string(in.Integration),
-			Value: secret, Key: s.keys.key, KeyID: s.keys.id, Disabled: in.Disabled,
+			Task: string(in.Task), Value: secret, Key: s.keys.key, KeyID: s.keys.id, Disabled: in.Disabled,
+		})
+		in.ID, in.Created = row.ID, row.Created
+		return err
+	})
+	if err != nil {
+		return controlplane.Source{}, err
+	}
+	in.Secret = secrets.Value{}
+	return in, nil
+}
+
+// ChangeSource replaces all of a source but its secret; ErrNotFound if it is
+// not there.
+func (s *Store) ChangeSource(ctx context.Context, in controlplane.Source) (controlplane.Source, error) {
+	action := fmt.Sprintf("change source %s/%s", in.Provider, in.Name)
+	if err := checkNames(in.Provider, in.Name); err != nil {
+		return controlplane.Source{}, fmt.Errorf("%s: %w", action, err)
+	}
+	err := s.do(ctx, action, func(q *db.Queries) error {
+		row, err := q.ChangeSource(ctx, db.ChangeSourceParams{
+			Provider: string(in.Provider), Name: string(in.Name), Integration: string(in.Integration), Task: string(in.Task), Disabled: in.Disabled,
 		})
 		in.ID, in.Created = row.ID, row.Created
 		return err
@@ -63,7 +84,8 @@ func (s *Store) Source(ctx context.Context, provider controlplane.Provider, name
 			return errNoKey(r.KeyID)
 		}
 		found = source(db.ListSourcesRow{
-			ID: r.ID, Provider: r.Provider, Name: r.Name, Integration: r.Integration, Disabled: r.Disabled, Created: r.Created,
+			ID: r.ID, Provider: r.Provider, Name: r.Name, Integration: r.Integration, Task: r.Task, Disabled: r.Disabled,
+			Created: r.Created,
 		})
 		found.Secret = secrets.NewValue(r.Value)
 		return nil
@@ -92,13 +114,18 @@ func source(r db.ListSourcesRow) controlplane.Source {
 	if r.Integration != nil {
 		out.Integration = controlplane.Name(*r.Integration)
 	}
+	if r.Task != nil {
+		out.Task = controlplane.Name(*r.Task)
+	}
 	return out
 }
 
-// ListSources returns them without secrets, at most a thousand.
+// ListSources returns them without secrets.
 func (s *Store) ListSources(ctx context.Context) (sources []controlplane.Source, err error) {
 	err = s.do(ctx, "list sources", func(q *db.Queries) error {
-		rows, err := q.ListSources(ctx, maxPage)
+		rows, err := all(func(last db.ListSourcesRow) ([]db.ListSourcesRow, error) {
+			return q.ListSources(ctx, last.Provider, last.Name, maxPage)
+		})
 		sources = convert(rows, source)
 		return err
 	})

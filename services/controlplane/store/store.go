@@ -77,6 +77,7 @@ func Open(ctx context.Context, url string, keys Keys) (*Store, error) {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
 	config.ConnConfig.RuntimeParams["search_path"] = path
+	config.ConnConfig.Tracer = queryTracer{}
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		conn.TypeMap().RegisterType(&pgtype.Type{
 			Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"skep/services/controlplane"
+	"skep/services/controlplane/tracing"
 )
 
 // Path is what the handler is mounted at.
@@ -190,6 +191,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, seen *request) (o
 	id, fresh, err := h.options.Deliveries.Add(ctx, controlplane.Delivery{
 		Source: from.id, Provider: provider, Delivery: seen.delivery, Event: seen.event,
 		Headers: keep(r.Header), Body: body, Received: now, State: controlplane.DeliveryStored,
+		Trace: tracing.Parent(ctx),
 	})
 	if err != nil {
 		return refuse(refuseAway.because(err))

@@ -66,6 +66,15 @@ func (m *Mask) match(b []byte) (n int, more bool) {
 	return 0, false
 }
 
+// Bytes is a text with secrets masked.
+func (m *Mask) Bytes(text []byte) []byte {
+	var out bytes.Buffer
+	w := m.Writer(&out)
+	_, _ = w.Write(text) // a buffer takes all
+	_ = w.Close()
+	return out.Bytes()
+}
+
 // Writer hands on what is written to it, with secrets masked wherever writes
 // cut them. It holds back what may become a secret; Close hands on the rest.
 func (m *Mask) Writer(to io.Writer) io.WriteCloser { return &writer{mask: m, to: to} }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"skep/secrets"
 	"skep/services/worker"
@@ -91,6 +92,9 @@ func (p *place) furnish(binary string, j worker.Job) error {
 	if err := p.writeSecrets(j.Secrets); err != nil {
 		return err
 	}
+	if err := p.writeFiles(j.Files); err != nil {
+		return err
+	}
 	for _, dir := range []string{"tmp", "home", "run"} {
 		if err := p.hand(dir); err != nil {
 			return err
@@ -132,12 +136,35 @@ func (p *place) writeSecrets(values map[string]secrets.Value) error {
 	return nil
 }
 
+// copy lets nobody fork meanwhile: a child would have the file open for writing
+// until it runs its own program, and a binary that is open cannot be run
+// (golang.org/issue/22315).
+func (p *place) writeFiles(files map[string][]byte) error {
+	if len(files) == 0 {
+		return nil
+	}
+	if err := os.MkdirAll(p.path(worker.EventFolder), 0o755); err != nil {
+		return err
+	}
+	for name, content := range files {
+		if name != filepath.Base(name) || !filepath.IsLocal(name) {
+			return fmt.Errorf("%w: %q is no name of a file", worker.ErrRefused, name)
+		}
+		if err := os.WriteFile(p.path(filepath.Join(worker.EventFolder, name)), content, 0o400); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (p *place) copy(from, to string, mode os.FileMode) (err error) {
 	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	out, err := os.OpenFile(p.path(to), os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,10 +48,7 @@ func (l Launcher) Launch(ctx context.Context, j worker.Job) (exit worker.Exit, e
 		ctx, cancel = context.WithTimeoutCause(ctx, j.Deadline, errDeadline)
 		defer cancel()
 	}
-	grace := l.grace
-	if grace == 0 {
-		grace = defaultGrace
-	}
+	grace := cmp.Or(j.Grace, l.grace, defaultGrace)
 	// The job's process inherits from a thread, and dies with it. The thread is
 	// not used for anything else: it ends with the goroutine.
 	done := make(chan struct{})

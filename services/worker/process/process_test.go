@@ -22,6 +22,7 @@ import (
 	"skep/secrets"
 	"skep/services/controlplane"
 	"skep/services/worker"
+	"skep/services/worker/launchertest"
 )
 
 // probePath names the probe for tests that run as another user.
@@ -76,6 +77,15 @@ func duplicate(from, to string) error {
 		return err
 	}
 	return os.WriteFile(to, content, 0o755)
+}
+
+func TestConformance(t *testing.T) {
+	// What is left on disk shows here.
+	t.Setenv("TMPDIR", t.TempDir())
+	launchertest.Run(t, Launcher{Skep: probe(t)})
+	if left, err := filepath.Glob(filepath.Join(os.TempDir(), "skep-*")); err != nil || len(left) > 0 {
+		t.Errorf("left on disk: %v (%v)", left, err)
+	}
 }
 
 // job runs the probe, and returns the lines that it wrote to both streams.

@@ -5,6 +5,7 @@ package swarmjob
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -41,36 +42,69 @@ type API interface {
 
 var _ API = (*client.Client)(nil)
 
+// Endpoints are those of the Docker API that the Launcher and the Sweeper call,
+// as ALLOW of a docker proxy takes them. With them, and no switch besides, they
+// do all that they do.
+var Endpoints = []string{
+	"GET /_ping",
+	"GET /networks", "POST /networks/create", "DELETE /networks/{id}",
+	"GET /configs", "POST /configs/create", "DELETE /configs/{id}",
+	"GET /secrets", "POST /secrets/create", "DELETE /secrets/{id}",
+	"GET /services", "POST /services/create", "DELETE /services/{id}", "GET /services/{id}/logs",
+	"GET /tasks",
+}
+
 // Launcher runs jobs on a Swarm.
 type Launcher struct {
 	API API
 	// Image is the one of jobs that name none: the worker's own. It has /skep
-	// and /skep-job.
+	// and /skep-job. Other images have skep-job as their entrypoint if they hand
+	// back what a job leaves.
 	Image string
 	// Networks are those of jobs that reach the Swarm, with the docker proxy and
 	// the secrets' server on them; TaskNetworks those of jobs with an image of
 	// their own. Without any a job gets a network that nothing else is on.
 	Networks     []string
 	TaskNetworks []string
+	// NPM is where npm in a task finds its packages.
+	NPM NPM
 	// Constraints are on the nodes that take jobs, as in node.labels.jobs==yes.
 	Constraints []string
 	Log         *slog.Logger
 
-	place time.Duration // 0: placeTime
+	place    time.Duration // 0: placeTime
+	handBack time.Duration // 0: handBackTime
 }
 
 var _ worker.Launcher = Launcher{}
+
+// NPM is a registry of packages in the Swarm, and an internal network that it
+// is on. Tasks with an image of their own get both; the zero NPM is none.
+type NPM struct {
+	Registry string // URL
+	Network  string
+}
 
 const (
 	// defaultDeadline is that of a job which has none.
 	defaultDeadline = time.Hour
 	// placeTime is how long a job waits for a node that takes it.
 	placeTime = time.Minute
-	// removeTime is what the removal may take: a container has stopGrace to end.
+	// startTime is what a node may take to fetch the image and start the job.
+	startTime = 5 * time.Minute
+	// handBackTime is for skep-job, after the deadline, to hand back what the job
+	// left. A job without skep-job is ended after it.
+	handBackTime = time.Minute
+	// removeTime is what the removal may take besides the container's end.
 	removeTime = time.Minute
 )
 
 var errDeadline = errors.New("the job's deadline is over")
+
+// runTime is what a job's container may run.
+func (l Launcher) runTime(j worker.Job) time.Duration {
+	return j.Deadline + graceOf(j) + cmp.Or(l.handBack, handBackTime)
+}
 
 // Launch runs a job. What is left of one of the same run and step, whose
 // launcher is gone or has lost the step, is ended first.
@@ -88,13 +122,14 @@ func (l Launcher) Launch(ctx context.Context, j worker.Job) (worker.Exit, error)
 	}
 	// What is created is found by its label: the answer to a call may get lost.
 	defer func() {
-		rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTime)
+		rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), graceOf(j)+removeTime)
 		defer cancel()
 		if err := l.remove(rest, labelLaunch+"="+launch); err != nil {
 			l.Log.WarnContext(ctx, "a job is not removed yet; the sweeper goes on", "run", j.Run, "job", p.name, "error", err)
 		}
 	}()
-	ctx, cancel := context.WithTimeoutCause(ctx, j.Deadline, errDeadline)
+	// skep-job ends the job at its deadline, and hands back what it left.
+	ctx, cancel := context.WithTimeoutCause(ctx, startTime+l.runTime(j), errDeadline)
 	defer cancel()
 	service, err := l.create(ctx, p)
 	if err != nil {
@@ -160,13 +195,13 @@ const (
 	labelExpires = "skep.job.expires" // RFC 3339
 )
 
-// slack is what removal and a clock that is wrong may add to a deadline.
+// slack is what start, removal and a clock that is wrong may add to a job's time.
 const slack = 15 * time.Minute
 
 func labels(j worker.Job, launch string) map[string]string {
 	return map[string]string{
 		labelJob: j.Step, labelRun: string(j.Run), labelLaunch: launch,
-		labelExpires: time.Now().Add(j.Deadline + slack).UTC().Format(time.RFC3339),
+		labelExpires: time.Now().Add(Launcher{}.runTime(j) + slack).UTC().Format(time.RFC3339),
 	}
 }
 

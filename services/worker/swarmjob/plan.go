@@ -2,6 +2,7 @@ package swarmjob
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"path"
@@ -19,6 +20,7 @@ import (
 	"skep/services/controlplane"
 	"skep/services/worker"
 	"skep/services/worker/output"
+	"skep/services/worker/postscript"
 )
 
 // plan is all that is created for a job.
@@ -30,6 +32,7 @@ type plan struct {
 	secrets []swarm.SecretSpec
 	service swarm.ServiceSpec
 	mask    *output.Mask
+	token   postscript.Token
 }
 
 func (p plan) container() *swarm.ContainerSpec { return p.service.TaskTemplate.ContainerSpec }
@@ -38,8 +41,9 @@ const (
 	nobody = "65534"
 	// treeFolder is where the parts of the tree are in the container.
 	treeFolder = "/skep-job.d"
-	// stopGrace is longer than skep-job gives its command.
-	stopGrace = 10 * time.Second
+	// defaultGrace is what a command has to end; its container has stopSlack more.
+	defaultGrace = 8 * time.Second
+	stopSlack    = 2 * time.Second
 
 	defaultCPU    = 1
 	defaultMemory = 1 << 30
@@ -62,14 +66,14 @@ func newPlan(l Launcher, j worker.Job, launch string) (plan, error) {
 	if len(j.Command) == 0 && j.Image == "" {
 		return plan{}, fmt.Errorf("%w: the job has neither command nor image", worker.ErrRefused)
 	}
-	p := plan{job: j, name: name(j)}
+	p := plan{job: j, name: name(j), token: postscript.NewToken()}
 	marks := labels(j, launch)
 	values, err := hidden(j)
 	if err != nil {
 		return plan{}, err
 	}
 	p.mask = output.NewMask(values...)
-	spec := containerSpec(l, j)
+	spec := containerSpec(l, j, p.token)
 	spec.Labels = marks
 	if j.Image == "" {
 		parts, err := chunks(j.Tree)
@@ -83,6 +87,20 @@ func newPlan(l Launcher, j worker.Job, launch string) (plan, error) {
 				Name: path.Join(treeFolder, fmt.Sprintf("%03d", i)), UID: nobody, GID: nobody, Mode: 0o400,
 			}})
 		}
+	}
+	for i, file := range slices.Sorted(maps.Keys(j.Files)) {
+		content := j.Files[file]
+		switch {
+		case len(content) == 0:
+			continue // a config is not empty
+		case len(content) > chunkBytes:
+			return plan{}, fmt.Errorf("%w: %s has %d bytes, and a file of a Swarm has %d", worker.ErrRefused, file, len(content), chunkBytes)
+		}
+		a := swarm.Annotations{Name: p.name + "-f" + strconv.Itoa(i), Labels: marks}
+		p.configs = append(p.configs, swarm.ConfigSpec{Annotations: a, Data: bytes.Clone(content)})
+		spec.Configs = append(spec.Configs, &swarm.ConfigReference{ConfigName: a.Name, File: &swarm.ConfigReferenceFileTarget{
+			Name: path.Join(worker.EventFolder, file), UID: nobody, GID: nobody, Mode: 0o400,
+		}})
 	}
 	for i, file := range slices.Sorted(maps.Keys(j.Secrets)) {
 		if file != path.Base(file) || file == "." || file == ".." || file == "/" {
@@ -107,6 +125,8 @@ func (l Launcher) networks(j worker.Job) []string {
 	switch {
 	case j.Swarm:
 		return l.Networks
+	case j.Image != "" && l.NPM.Network != "" && !slices.Contains(l.TaskNetworks, l.NPM.Network):
+		return append(slices.Clone(l.TaskNetworks), l.NPM.Network)
 	case j.Image != "":
 		return l.TaskNetworks
 	}
@@ -115,8 +135,8 @@ func (l Launcher) networks(j worker.Job) []string {
 
 // containerSpec is the job's container: whose it is, what it runs, and what it
 // may not.
-func containerSpec(l Launcher, j worker.Job) *swarm.ContainerSpec {
-	yes, grace := true, stopGrace
+func containerSpec(l Launcher, j worker.Job, token postscript.Token) *swarm.ContainerSpec {
+	yes, grace := true, graceOf(j)+stopSlack
 	spec := &swarm.ContainerSpec{
 		Image: j.Image, Args: j.Command, User: nobody + ":" + nobody, Init: &yes, ReadOnly: true, StopGracePeriod: &grace,
 		CapabilityDrop: []string{"ALL"}, Privileges: &swarm.Privileges{NoNewPrivileges: true},
@@ -130,16 +150,36 @@ func containerSpec(l Launcher, j worker.Job) *swarm.ContainerSpec {
 	// No working directory: the engine would make it in the image, root's, and a
 	// folder that is there keeps its mode when it becomes a tmpfs.
 	env := map[string]string{"HOME": "/tmp", "TMPDIR": "/tmp"}
+	if j.Image != "" && l.NPM.Registry != "" {
+		env["npm_config_registry"] = l.NPM.Registry
+	}
 	if j.Image == "" {
 		env["PATH"] = "/"
-		spec.Image, spec.Command, spec.Args = l.Image, []string{"/skep-job"}, append([]string{"-tree", treeFolder, "--"}, j.Command...)
+		spec.Image, spec.Command, spec.Args = l.Image, []string{"/skep-job"}, append(launched(j), j.Command...)
 	}
 	maps.Copy(env, j.Env)
+	// For skep-job, which images of tasks may have as well.
+	env[postscript.TokenVariable], env[postscript.DeadlineVariable] = string(token), j.Deadline.String()
+	delete(env, postscript.ArtefactsVariable)
+	if j.Artefacts {
+		env[postscript.ArtefactsVariable] = "1"
+	}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		spec.Env = append(spec.Env, name+"="+env[name])
 	}
 	return spec
 }
+
+// launched are what skep-job is told.
+func launched(j worker.Job) []string {
+	args := []string{"-tree", treeFolder}
+	if j.Grace > 0 {
+		args = append(args, "-grace", j.Grace.String())
+	}
+	return append(args, "--")
+}
+
+func graceOf(j worker.Job) time.Duration { return cmp.Or(j.Grace, defaultGrace) }
 
 // serviceSpec runs a container once, whatever comes of it. It is no
 // replicated-job: the containers of one run on when it is removed
@@ -153,8 +193,9 @@ func serviceSpec(name string, marks map[string]string, c *swarm.ContainerSpec, l
 			ContainerSpec: c, Resources: &swarm.ResourceRequirements{Limits: limits(l)},
 			RestartPolicy: &swarm.RestartPolicy{Condition: swarm.RestartPolicyConditionNone},
 			Placement:     &swarm.Placement{Constraints: constraints},
-			// A driver that logs can be read from, and that does not fill the disk.
-			LogDriver: &swarm.Driver{Name: "json-file", Options: map[string]string{"max-size": "64m", "max-file": "2"}},
+			// A driver that logs can be read from, and that does not fill the disk. A
+			// file holds a postscript of any size.
+			LogDriver: &swarm.Driver{Name: "json-file", Options: map[string]string{"max-size": "128m", "max-file": "2"}},
 		},
 		EndpointSpec: &swarm.EndpointSpec{Mode: swarm.ResolutionModeDNSRR},
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"skep/services/controlplane"
+	"skep/services/worker"
 )
 
 // remove removes everything with all of the labels, and waits until no
@@ -41,7 +42,7 @@ func (l Launcher) remove(ctx context.Context, marks ...string) error {
 			return errors.Join(context.Cause(ctx), err)
 		case <-timer.C:
 		}
-		pause = min(2*pause, 2*time.Second)
+		pause = min(2*pause, 500*time.Millisecond)
 	}
 }
 
@@ -173,15 +174,17 @@ func (s Sweeper) Sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	over := map[string]bool{}
+	states := map[string]controlplane.RunState{}
 	for _, t := range found {
 		run := t.labels[labelRun]
-		if _, known := over[run]; !known {
+		if _, known := states[run]; !known {
 			var e error
-			over[run], e = s.over(ctx, run)
+			states[run], e = s.state(ctx, run)
 			err = errors.Join(err, e)
 		}
-		if !over[run] && !expired(t.labels[labelExpires]) {
+		// A run that was superseded ends what it changes the Swarm with.
+		over := states[run].Over() && (states[run] != controlplane.RunSuperseded || !worker.Changes(t.labels[labelStep]))
+		if !over && !expired(t.labels[labelExpires]) {
 			continue
 		}
 		s.Log.InfoContext(ctx, "remove what a job left", "kind", t.kind, "name", t.name, "run", run)
@@ -190,19 +193,21 @@ func (s Sweeper) Sweep(ctx context.Context) error {
 	return err
 }
 
-func (s Sweeper) over(ctx context.Context, run string) (bool, error) {
+// state takes a run that nobody knows for a cancelled one, and one that cannot
+// be looked up for running.
+func (s Sweeper) state(ctx context.Context, run string) (controlplane.RunState, error) {
 	id, err := controlplane.ParseRunID(run)
 	if err != nil {
-		return true, nil //nolint:nilerr // it is no run's
+		return controlplane.RunCancelled, nil //nolint:nilerr // it is no run's
 	}
 	r, err := s.Runs.Run(ctx, id)
 	if errors.Is(err, controlplane.ErrNotFound) {
-		return true, nil
+		return controlplane.RunCancelled, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look up the run of a job: %w", err)
+		return controlplane.RunRunning, fmt.Errorf("look up the run of a job: %w", err)
 	}
-	return r.State.Over(), nil
+	return r.State, nil
 }
 
 // expired takes a time that nobody can read for over.

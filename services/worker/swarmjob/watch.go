@@ -1,22 +1,21 @@
 package swarmjob
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/go-units"
-	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/client"
 
 	"skep/services/worker"
-	"skep/services/worker/output"
+	"skep/services/worker/postscript"
 )
 
 const (
@@ -32,6 +31,7 @@ const (
 // watch follows a job's output and waits for its end.
 func (l Launcher) watch(ctx context.Context, p plan, service string) (worker.Exit, error) {
 	logs := newLogs(l.API, service, p)
+	defer logs.discard()
 	following, stop := context.WithCancel(ctx)
 	var followed sync.WaitGroup
 	followed.Go(func() { logs.follow(following) })
@@ -39,45 +39,71 @@ func (l Launcher) watch(ctx context.Context, p plan, service string) (worker.Exi
 	stop()
 	followed.Wait()
 
-	late := ctx.Err() != nil && errors.Is(context.Cause(ctx), errDeadline)
+	late := errors.Is(err, errDeadline) || errors.Is(context.Cause(ctx), errDeadline)
 	switch {
 	case late:
-		exit, err = worker.Exit{Code: -1, Killed: fmt.Sprintf("it took longer than %v", p.job.Deadline)}, nil
+		exit, err = worker.Exit{Code: -1, Killed: tooLong(p)}, nil
 	case ctx.Err() != nil:
 		return worker.Exit{}, context.Cause(ctx)
 	case err != nil:
 		return worker.Exit{}, err
 	}
-	// What the following has not brought, as the end of it has no mark.
 	rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), restTime)
 	defer cancel()
-	if err := logs.read(rest, false); err != nil {
+	// skep-job has the last word, unless it was killed itself.
+	due := p.job.Image == "" && !late && exit.Code != exitKilled
+	if err := logs.finish(rest, due); err != nil {
 		l.Log.WarnContext(ctx, "the end of a job's output is missing", "run", p.job.Run, "job", p.name, "error", err)
 		p.job.Output("skep", "the end of the output may be missing: the Swarm does not tell it")
 	}
 	exit.Stdout = logs.close()
-	return exit, err
+	return l.take(ctx, p, logs.post, exit), nil
+}
+
+// take takes what the job handed back.
+func (l Launcher) take(ctx context.Context, p plan, post *postscript.Splitter, exit worker.Exit) worker.Exit {
+	if !post.Begun() {
+		return exit
+	}
+	dir := ""
+	if p.job.Artefacts {
+		dir = p.job.Tree
+	}
+	note, err := post.Unpack(dir)
+	if err != nil {
+		l.Log.WarnContext(ctx, "what a job handed back is lost", "run", p.job.Run, "job", p.name, "error", err)
+		p.job.Output("skep", "the artefacts are lost: "+string(p.mask.Bytes([]byte(err.Error()))))
+	}
+	for _, left := range note.Left {
+		p.job.Output("skep", fmt.Sprintf("artefact %q is left out: %s", p.mask.Bytes([]byte(left.Name)), p.mask.Bytes([]byte(left.Why))))
+	}
+	switch {
+	case note.Late:
+		exit.Code, exit.Killed = -1, tooLong(p)
+	case note.Memory && exit.Code != 0:
+		exit.Killed = "the kernel ended it, for it needed more memory than its limit of " + memory(p)
+	}
+	return exit
+}
+
+func tooLong(p plan) string { return fmt.Sprintf("it took longer than %v", p.job.Deadline) }
+
+func memory(p plan) string {
+	return units.BytesSize(float64(p.service.TaskTemplate.Resources.Limits.MemoryBytes))
 }
 
 // wait returns how the job ended.
 func (l Launcher) wait(ctx context.Context, p plan, service string) (worker.Exit, error) {
-	place := l.place
-	if place == 0 {
-		place = placeTime
-	}
+	place := cmp.Or(l.place, placeTime)
 	tick := time.NewTicker(pollTime)
 	defer tick.Stop()
-	var unplaced, silent time.Time // since when
+	var silent, unplaced, running span
 	for {
 		r, err := l.API.TaskList(ctx, client.TaskListOptions{Filters: make(client.Filters).Add("service", service)})
 		switch {
 		case errdefs.IsNotFound(err):
 			return worker.Exit{}, errors.New("somebody removed the job's service")
-		case err == nil:
-			silent = time.Time{}
-		case silent.IsZero():
-			silent = time.Now()
-		case time.Since(silent) > outage:
+		case silent.beyond(outage, err != nil):
 			return worker.Exit{}, fmt.Errorf("ask for the job's task: %w", err)
 		}
 		if err == nil {
@@ -85,11 +111,9 @@ func (l Launcher) wait(ctx context.Context, p plan, service string) (worker.Exit
 			switch {
 			case s.over:
 				return s.exit, s.err
-			case s.waits == "":
-				unplaced = time.Time{}
-			case unplaced.IsZero():
-				unplaced = time.Now()
-			case time.Since(unplaced) > place:
+			case running.beyond(l.runTime(p.job), s.runs):
+				return worker.Exit{}, errDeadline
+			case unplaced.beyond(place, s.waits != ""):
 				return worker.Exit{}, fmt.Errorf("no node took the job within %v: %s: add a node that fits, or change the constraints of jobs", place, s.waits)
 			}
 		}
@@ -101,12 +125,27 @@ func (l Launcher) wait(ctx context.Context, p plan, service string) (worker.Exit
 	}
 }
 
+// span is how long something has been so without a break.
+type span struct{ since time.Time }
+
+// beyond says whether it is so still, and for longer than most.
+func (s *span) beyond(most time.Duration, so bool) bool {
+	switch {
+	case !so:
+		s.since = time.Time{}
+	case s.since.IsZero():
+		s.since = time.Now()
+	}
+	return so && time.Since(s.since) > most
+}
+
 // state is what tasks say of their job.
 type state struct {
 	over  bool
 	exit  worker.Exit
 	err   error
 	waits string // for a node, and why
+	runs  bool
 }
 
 // judge reads the tasks of a job: one, unless its node was lost.
@@ -128,6 +167,8 @@ func judge(tasks []swarm.Task, p plan) state {
 		said = last.Status.Message
 	}
 	switch last.Status.State {
+	case swarm.TaskStateRunning:
+		return state{runs: true}
 	case swarm.TaskStatePending:
 		if last.Status.Err != "" {
 			return state{waits: last.Status.Err}
@@ -145,14 +186,16 @@ func judge(tasks []swarm.Task, p plan) state {
 	return state{}
 }
 
-// killed says what a signal's exit code means. The API does not tell of memory
-// that ran out; SIGKILL with nobody who sent it is what that looks like.
+// exitKilled is the exit code of what SIGKILL ended.
+const exitKilled = 137
+
+// killed says what that means. The API does not tell of memory that ran out;
+// SIGKILL with nobody who sent it is what that looks like.
 func killed(code int, p plan) string {
-	if code != 137 {
+	if code != exitKilled {
 		return ""
 	}
-	limit := p.service.TaskTemplate.Resources.Limits.MemoryBytes
-	return fmt.Sprintf("it was killed (exit code 137), as happens to what needs more memory than its limit of %s", units.BytesSize(float64(limit)))
+	return fmt.Sprintf("it was killed (exit code %d), as happens to what needs more memory than its limit of %s", code, memory(p))
 }
 
 // missing are what engines say of an image that they cannot get.
@@ -165,78 +208,4 @@ func rejected(said, image string) error {
 		}
 	}
 	return fmt.Errorf("the node rejected the job: %s", said)
-}
-
-// logs hands on what a job's container writes.
-type logs struct {
-	api     API
-	service string
-	out     *stream
-	errs    *stream
-	said    *output.Buffer
-}
-
-// stream is one of the two, which may be read from its start again.
-type stream struct {
-	got    int64 // bytes that were handed on
-	masked io.WriteCloser
-	lines  io.WriteCloser
-}
-
-func newLogs(api API, service string, p plan) *logs {
-	g := &logs{api: api, service: service, said: &output.Buffer{Most: worker.MaxOutput}}
-	out := output.Lines(func(line string) { p.job.Output("stdout", line) })
-	errs := output.Lines(func(line string) { p.job.Output("stderr", line) })
-	g.out = &stream{lines: out, masked: p.mask.Writer(io.MultiWriter(out, g.said))}
-	g.errs = &stream{lines: errs, masked: p.mask.Writer(errs)}
-	return g
-}
-
-// follow reads until ctx ends: the engine does not say that a log is over.
-func (g *logs) follow(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		_ = g.read(ctx, true) // again, and what is missing in the end is read then
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// read takes the log from its start and hands on what is new.
-func (g *logs) read(ctx context.Context, follow bool) error {
-	r, err := g.api.ServiceLogs(ctx, g.service, client.ServiceLogsOptions{ShowStdout: true, ShowStderr: true, Follow: follow, Tail: "all"})
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	_, err = stdcopy.StdCopy(&rest{stream: g.out}, &rest{stream: g.errs}, r)
-	return err
-}
-
-// close hands on what was held back and returns what is kept.
-func (g *logs) close() []byte {
-	for _, s := range []*stream{g.out, g.errs} {
-		_ = s.masked.Close() // nothing behind them fails
-		_ = s.lines.Close()
-	}
-	return g.said.Bytes()
-}
-
-// rest leaves out what its stream has.
-type rest struct {
-	stream *stream
-	seen   int64
-}
-
-func (r *rest) Write(p []byte) (int, error) {
-	n := int64(len(p))
-	fresh := p[min(max(r.stream.got-r.seen, 0), n):]
-	r.seen += n
-	r.stream.got = max(r.stream.got, r.seen)
-	_, err := r.stream.masked.Write(fresh)
-	return len(p), err
 }

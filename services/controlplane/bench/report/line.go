@@ -22,6 +22,7 @@ import (
 // line is all that a delivery passes on its way to a worker.
 type line struct {
 	store  *store.Store
+	queues *store.Queues
 	site   *site
 	starts *engine.Engine
 	works  *engine.Engine
@@ -31,21 +32,24 @@ type line struct {
 	count  int // of what sends to parts when it ends
 }
 
-func startLine(ctx context.Context, b *bed, s *store.Store) (*line, error) {
+func startLine(ctx context.Context, b *bed, s *store.Store, database string) (*line, error) {
 	own, cancel := context.WithCancel(ctx)
 	l := &line{store: s, seen: newArrivals(), cancel: cancel, parts: make(chan error, 3)}
-	err := l.start(own, b)
+	err := l.start(own, b, database)
 	if err != nil {
 		return nil, errors.Join(err, l.stop(ctx))
 	}
 	return l, nil
 }
 
-func (l *line) start(ctx context.Context, b *bed) (err error) {
+func (l *line) start(ctx context.Context, b *bed, database string) (err error) {
 	if l.starts, err = engine.Open(b.address, b.log); err != nil {
 		return err
 	}
 	if l.works, err = engine.Open(b.address, b.log); err != nil {
+		return err
+	}
+	if l.queues, err = store.OpenQueues(ctx, database, slots); err != nil {
 		return err
 	}
 	starter := engine.Starter{Runs: l.store, Engine: l.starts}
@@ -78,11 +82,14 @@ func (l *line) start(ctx context.Context, b *bed) (err error) {
 	})
 	l.part(func() error { return d.Run(ctx) })
 	l.part(func() error {
-		return l.works.Work(ctx, "worker", []controlplane.Priority{controlplane.Critical, controlplane.Normal, controlplane.Batch}, slots, time.Minute,
-			func(_ context.Context, run controlplane.RunID, _ bool) error {
+		return l.works.Work(ctx, engine.Worker{
+			Name: "worker", Classes: []controlplane.Priority{controlplane.Critical, controlplane.Normal, controlplane.Batch},
+			Slots: slots, Grace: time.Minute, Queues: l.queues,
+			Handle: func(_ context.Context, run controlplane.RunID, _ bool) error {
 				l.seen.note(string(run))
 				return nil
-			})
+			},
+		})
 	})
 	return nil
 }
@@ -100,6 +107,9 @@ func (l *line) stop(ctx context.Context) error {
 	}
 	if l.site != nil {
 		err = errors.Join(err, l.site.stop())
+	}
+	if l.queues != nil {
+		l.queues.Close()
 	}
 	for _, e := range []*engine.Engine{l.starts, l.works} {
 		if e != nil {

@@ -27,12 +27,12 @@ const (
 // measureRuns is about the way from a stored delivery to a worker, and about how
 // many runs that do nothing fit into a second.
 func measureRuns(ctx context.Context, b *bed, p plan, out io.Writer) (err error) {
-	s, _, _, err := b.store(ctx, "runs")
+	s, _, database, err := b.store(ctx, "runs")
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	line, err := startLine(ctx, b, s)
+	line, err := startLine(ctx, b, s, database)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,8 @@ is that of the control plane's tasks, without delivery, database and dispatcher.
 | engine.Start and Work | %.0f |
 | ratio | %s |
 
-- A run of the control plane has a key that makes it one however often it is started, and a queue in which it runs alone; a bare task has neither.
+- A run of the control plane has a key that makes it one however often it is started, and one of a delivery a queue too, in which it runs
+  alone ([ADR 0052](adr/0052-queues-are-locks-of-postgresql.md)). A bare task has neither.
 `, pushRate, len(skepLatency.all), ms(bareLatency.quantile(.5)), ms(bareLatency.quantile(.99)), ms(engineLatency.quantile(.5)), ms(engineLatency.quantile(.99)), ms(skepLatency.quantile(.5)), ms(skepLatency.quantile(.99)),
 		ratio(skepLatency.quantile(.5), bareLatency.quantile(.5)), ratio(skepLatency.quantile(.99), bareLatency.quantile(.99)),
 		starters, slots, median(bareRate), median(skepRate), ratio(median(skepRate), median(bareRate)))

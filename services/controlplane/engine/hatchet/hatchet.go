@@ -20,6 +20,7 @@ import (
 	"github.com/hatchet-dev/hatchet/pkg/cleanup"
 	"github.com/hatchet-dev/hatchet/pkg/config/loader"
 	"github.com/hatchet-dev/hatchet/pkg/encryption"
+	"github.com/pressly/goose/v3"
 
 	"skep/services/controlplane/engine"
 )
@@ -58,7 +59,7 @@ const tokenLife = 10 * 365 * 24 * time.Hour
 // Run migrates the database and runs the engine until ctx ends; ready gets the
 // address once it answers. It changes the environment, and makes os.Stdout
 // what os.Stderr is.
-func Run(ctx context.Context, c Config, ready func(engine.Address) error) error {
+func Run(ctx context.Context, c Config, ready func(engine.Address) error) (err error) {
 	if c.DatabaseURL == "" || c.Port == 0 || c.Keys.Master == "" {
 		return errors.New("run the workflow engine: a database URL, a port and keys are needed")
 	}
@@ -66,6 +67,7 @@ func Run(ctx context.Context, c Config, ready func(engine.Address) error) error 
 	if err := c.environment(); err != nil {
 		return err
 	}
+	goose.SetLogger(goose.NopLogger()) // it has a line for each of some two hundred
 	if err := migrate.RunMigrations(ctx, migrate.WithDatabaseURL(c.DatabaseURL)); err != nil {
 		return fmt.Errorf("migrate the workflow engine's database: %w", err)
 	}
@@ -78,6 +80,11 @@ func Run(ctx context.Context, c Config, ready func(engine.Address) error) error 
 	if err := errors.Join(err, data.Disconnect()); err != nil {
 		return fmt.Errorf("fill the workflow engine's database: %w", err)
 	}
+	leave, err := alone(ctx, c.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, leave(context.WithoutCancel(ctx))) }()
 	end, server, err := files.CreateServerFromConfig(version)
 	if err != nil {
 		return fmt.Errorf("configure the workflow engine: %w", err)
@@ -146,6 +153,9 @@ func (c Config) environment() error {
 		"SERVER_GRPC_PORT":     strconv.Itoa(c.Port),
 		"SERVER_GRPC_INSECURE": "true",
 		"SERVER_HEALTHCHECK":   "false", // it would listen on all interfaces
+		// It refuses keyed runs beyond the first ten at once otherwise; the pool's
+		// connections bound them well enough.
+		"SERVER_GRPC_TRIGGER_WRITE_SLOTS": "0",
 
 		"SERVER_LOGGER_LEVEL":                      "error",
 		"SERVER_LOGGER_FORMAT":                     "json",

@@ -193,6 +193,22 @@ func entry(out *tar.Writer, f *zip.File, folder string) error {
 // Head goes through the refs that begin with the branch's name: release
 // matches release-2 as well.
 func (f *Forge) Head(ctx context.Context, r controlplane.Repository, b controlplane.Branch) (controlplane.Commit, error) {
+	if b == "" {
+		address, err := f.path(r)
+		if err != nil {
+			return "", err
+		}
+		var found struct {
+			Default string `json:"defaultBranch"`
+		}
+		if _, err := f.api.Call(ctx, "GET", address, query(), nil, &found); err != nil {
+			return "", fmt.Errorf("default branch of %s: %w", r, err)
+		}
+		b = controlplane.Branch(strings.TrimPrefix(found.Default, "refs/heads/"))
+	}
+	if _, err := controlplane.ParseBranch(string(b)); err != nil {
+		return "", err
+	}
 	address, err := f.path(r, "refs")
 	if err != nil {
 		return "", err

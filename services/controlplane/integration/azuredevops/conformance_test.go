@@ -172,7 +172,7 @@ func TestForge(t *testing.T) {
 			Forge: forge, Fake: f, Repository: "acme/" + repository, Self: self,
 			States: map[controlplane.ReportState]string{
 				controlplane.ReportPending: "pending", controlplane.ReportSuccess: "succeeded", controlplane.ReportFailure: "failed",
-				controlplane.ReportError: "error", controlplane.ReportSuperseded: "notApplicable",
+				controlplane.ReportError: "error", controlplane.ReportSuperseded: "notApplicable", controlplane.ReportCancelled: "error",
 			},
 			Secrets: []string{token, base64.StdEncoding.EncodeToString([]byte(":" + token))},
 			Without: []forgetest.Feature{forgetest.Annotations, forgetest.Verbatim},

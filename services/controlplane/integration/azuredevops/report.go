@@ -31,6 +31,7 @@ var states = map[controlplane.ReportState]string{
 	controlplane.ReportFailure:    "failed",
 	controlplane.ReportError:      "error",
 	controlplane.ReportSuperseded: "notApplicable",
+	controlplane.ReportCancelled:  "error", // it blocks a merge until it is done again
 }
 
 // maxDescription keeps a status to a line that is shown whole.

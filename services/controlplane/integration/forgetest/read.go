@@ -100,6 +100,10 @@ func (s *suite) hostileArchive(t *testing.T) {
 
 func (s *suite) head(t *testing.T) {
 	s.push(t, "main", map[string]string{"a": "b"})
+	first := s.push(t, "main", map[string]string{"a": "c"})
+	if got, err := s.Head(t.Context(), s.Repository, ""); err != nil || got != first {
+		t.Errorf("the default branch is at %s, %v; want %s", got, err, first)
+	}
 	for _, branch := range []controlplane.Branch{"main", "feature/a", "feature/a-b", "f\u00fcr#1%20&x=y", "a/b/c+d"} {
 		want := s.push(t, branch, map[string]string{"branch": string(branch)})
 		if got, err := s.Head(t.Context(), s.Repository, branch); err != nil || got != want {

@@ -126,7 +126,7 @@ func (s *suite) report(t *testing.T) {
 	other := s.push(t, "main", map[string]string{"a": "c"})
 	states := []controlplane.ReportState{
 		controlplane.ReportPending, controlplane.ReportSuccess, controlplane.ReportPending, controlplane.ReportFailure,
-		controlplane.ReportError, controlplane.ReportSuperseded, controlplane.ReportSuccess,
+		controlplane.ReportError, controlplane.ReportSuperseded, controlplane.ReportPending, controlplane.ReportCancelled, controlplane.ReportSuccess,
 	}
 	for _, state := range states {
 		for range 2 { // a step may run twice

@@ -28,6 +28,7 @@ const (
 	talk              // comments on pull requests
 	react             // reactions to them, for which pull_requests is not enough
 	report            // check runs
+	deploy            // deployments
 )
 
 var (
@@ -40,6 +41,7 @@ var (
 		talk:   {Metadata: reads, PullRequests: writes},
 		react:  {Metadata: reads, Issues: writes},
 		report: {Metadata: reads, Checks: writes},
+		deploy: {Metadata: reads, Deployments: writes},
 	}
 )
 

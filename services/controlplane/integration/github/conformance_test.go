@@ -106,7 +106,7 @@ func TestConformanceUser(t *testing.T) {
 		sub.Fake.(*fake).secondary = true
 		sub.States = map[controlplane.ReportState]string{
 			controlplane.ReportPending: "pending", controlplane.ReportSuccess: "success", controlplane.ReportFailure: "failure",
-			controlplane.ReportError: "error", controlplane.ReportSuperseded: "error",
+			controlplane.ReportError: "error", controlplane.ReportSuperseded: "error", controlplane.ReportCancelled: "error",
 		}
 		return sub
 	})
@@ -118,7 +118,7 @@ func subject(t *testing.T, s *githubtest.Server, f *github.Forge) forgetest.Subj
 		Secrets: []string{token, "BEGIN RSA", string(keyPEM()[40:80]), "ghs_", "Bearer ", "eyJ"},
 		States: map[controlplane.ReportState]string{
 			controlplane.ReportPending: "in_progress", controlplane.ReportSuccess: "success", controlplane.ReportFailure: "failure",
-			controlplane.ReportError: "failure", controlplane.ReportSuperseded: "cancelled",
+			controlplane.ReportError: "failure", controlplane.ReportSuperseded: "cancelled", controlplane.ReportCancelled: "cancelled",
 		},
 	}
 }

@@ -68,6 +68,13 @@ func (f *Forge) Head(ctx context.Context, r controlplane.Repository, b controlpl
 	if err != nil {
 		return "", err
 	}
+	if b == "" {
+		found, _, err := f.api.Repositories.Get(ctx, owner, name)
+		if err != nil {
+			return "", fmt.Errorf("default branch of %s: %w", r, problem(err))
+		}
+		b = controlplane.Branch(found.GetDefaultBranch())
+	}
 	if _, err := controlplane.ParseBranch(string(b)); err != nil {
 		return "", err
 	}

@@ -41,15 +41,15 @@ func (f *Forge) Report(ctx context.Context, r controlplane.Repository, c control
 // GitHub has four words for a status.
 var statuses = map[controlplane.ReportState]string{
 	controlplane.ReportPending: "pending", controlplane.ReportSuccess: "success", controlplane.ReportFailure: "failure",
-	controlplane.ReportError: "error", controlplane.ReportSuperseded: "error",
+	controlplane.ReportError: "error", controlplane.ReportSuperseded: "error", controlplane.ReportCancelled: "error",
 }
 
 const maxDescription = 140
 
 func (f *Forge) status(ctx context.Context, owner, repo, commit string, what controlplane.Report) error {
 	title := what.Title
-	if what.State == controlplane.ReportSuperseded {
-		title = strings.TrimSuffix("superseded: "+title, ": ")
+	if what.State == controlplane.ReportSuperseded || what.State == controlplane.ReportCancelled {
+		title = strings.TrimSuffix(string(what.State)+": "+title, ": ")
 	}
 	_, _, err := f.api.Repositories.CreateStatus(ctx, owner, repo, commit, &gh.RepoStatus{
 		State: gh.String(statuses[what.State]), Context: &what.Name, TargetURL: link(what.URL), Description: gh.String(integration.Line(title, maxDescription)),
@@ -71,6 +71,7 @@ var conclusions = map[controlplane.ReportState]string{
 	// GitHub has no word for what is not the commit's fault and blocks all the same.
 	controlplane.ReportError:      "failure",
 	controlplane.ReportSuperseded: "cancelled",
+	controlplane.ReportCancelled:  "cancelled",
 }
 
 const (
@@ -94,9 +95,16 @@ type checks struct {
 // the newest of a name.
 func (f *Forge) check(ctx context.Context, c checks, what controlplane.Report) error {
 	next := wanted(what)
-	run, err := f.latest(ctx, c, what.Name)
+	run, unfinished, err := f.latest(ctx, c, what.Name)
 	if err != nil {
 		return err
+	}
+	if next.conclusion != "" {
+		for _, other := range unfinished {
+			if err := f.abandon(ctx, c, other); err != nil {
+				return err
+			}
+		}
 	}
 	same := run != nil && run.GetExternalID() == next.id
 	if same && run.GetStatus() == next.status && run.GetConclusion() == next.conclusion {
@@ -124,21 +132,26 @@ func (f *Forge) check(ctx context.Context, c checks, what controlplane.Report) e
 	}
 }
 
-// latest is the newest check run of a name, or nil.
-func (f *Forge) latest(ctx context.Context, c checks, name string) (*gh.CheckRun, error) {
+// latest is the newest check run of a name, or nil, and those before it that
+// nobody will end: two that began at once left them.
+func (f *Forge) latest(ctx context.Context, c checks, name string) (newest *gh.CheckRun, unfinished []*gh.CheckRun, err error) {
 	found, _, err := f.api.Checks.ListCheckRunsForRef(ctx, c.owner, c.repo, c.commit, &gh.ListCheckRunsOptions{
-		CheckName: &name, AppID: &c.app, Filter: gh.String("latest"), ListOptions: gh.ListOptions{PerPage: perPage},
+		CheckName: &name, AppID: &c.app, Filter: gh.String("all"), ListOptions: gh.ListOptions{PerPage: perPage},
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var newest *gh.CheckRun
 	for _, run := range found.CheckRuns {
 		if run.GetName() == name && (newest == nil || run.GetID() > newest.GetID()) {
 			newest = run
 		}
 	}
-	return newest, nil
+	for _, run := range found.CheckRuns {
+		if run.GetName() == name && run.GetID() != newest.GetID() && run.GetStatus() != "completed" {
+			unfinished = append(unfinished, run)
+		}
+	}
+	return newest, unfinished, nil
 }
 
 // write makes a run, or changes it if there is one.

@@ -148,7 +148,7 @@ func TestForge(t *testing.T) {
 			Forge: forge, Fake: f, Repository: repository, Self: self,
 			States: map[controlplane.ReportState]string{
 				controlplane.ReportPending: "pending", controlplane.ReportSuccess: "success", controlplane.ReportFailure: "failed",
-				controlplane.ReportError: "failed", controlplane.ReportSuperseded: "canceled",
+				controlplane.ReportError: "failed", controlplane.ReportSuperseded: "canceled", controlplane.ReportCancelled: "canceled",
 			},
 			Secrets: []string{token},
 			Without: []forgetest.Feature{forgetest.Annotations},

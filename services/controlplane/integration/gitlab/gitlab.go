@@ -125,6 +125,18 @@ func (f *Forge) Archive(ctx context.Context, r controlplane.Repository, c contro
 }
 
 func (f *Forge) Head(ctx context.Context, r controlplane.Repository, b controlplane.Branch) (controlplane.Commit, error) {
+	if b == "" {
+		var found struct {
+			Default controlplane.Branch `json:"default_branch"`
+		}
+		if err := f.get(ctx, project(r), nil, &found); err != nil {
+			return "", fmt.Errorf("default branch of %s: %w", r, err)
+		}
+		b = found.Default
+	}
+	if _, err := controlplane.ParseBranch(string(b)); err != nil {
+		return "", err
+	}
 	var branch struct {
 		Commit struct {
 			ID string `json:"id"`

@@ -17,6 +17,7 @@ var states = map[controlplane.ReportState]string{
 	controlplane.ReportFailure:    "failed",
 	controlplane.ReportError:      "failed", // the title says whose fault it is
 	controlplane.ReportSuperseded: "canceled",
+	controlplane.ReportCancelled:  "canceled",
 }
 
 // maxDescription is GitLab's limit, in characters.

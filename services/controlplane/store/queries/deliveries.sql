@@ -1,8 +1,8 @@
 -- name: AddDelivery :one
 -- The second branch runs for a replay alone. It finds nothing if the first copy is being committed this moment.
 WITH fresh AS (
-    INSERT INTO delivery (source_id, delivery_id, event, headers, body)
-    VALUES (@source_id, @delivery_id, @event, @headers, @body)
+    INSERT INTO delivery (source_id, delivery_id, event, headers, body, trace)
+    VALUES (@source_id, @delivery_id, @event, @headers, @body, @trace)
     ON CONFLICT (source_id, delivery_id) DO NOTHING
     RETURNING id
 )
@@ -62,7 +62,7 @@ WITH batch AS MATERIALIZED (
     RETURNING d.*
 )
 SELECT t.id, t.source_id, s.provider, t.delivery_id, t.event, t.headers, t.body, t.received, t.state, t.attempts, t.error,
-    t.run_id, t.dispatched
+    t.run_id, t.dispatched, t.trace
 FROM taken t
 JOIN source s ON s.id = t.source_id
 ORDER BY t.id;
@@ -94,7 +94,7 @@ SELECT state FROM delivery WHERE id = @id;
 
 -- name: Delivery :one
 SELECT d.id, d.source_id, s.provider, d.delivery_id, d.event, d.headers, d.body, d.received, d.state, d.attempts, d.error,
-    d.run_id, d.dispatched
+    d.run_id, d.dispatched, d.trace
 FROM delivery d
 JOIN source s ON s.id = d.source_id
 WHERE d.id = @id;

@@ -25,6 +25,7 @@ SELECT i.provider, i.name, i.settings, i.version, i.created, i.updated, i.tested
     coalesce((SELECT max(c.key_id) FROM credential c WHERE c.integration_id = i.id), '')::text AS key_id
 FROM integration i
 WHERE (@provider::text = '' OR i.provider = @provider) AND (@name::text = '' OR i.name = @name)
+    AND (i.provider, i.name) > (@after_provider::text, @after_name::text)
 ORDER BY i.provider, i.name
 LIMIT @max_rows;
 

@@ -14,7 +14,7 @@ RETURNING *;
 SELECT * FROM project WHERE name = @name;
 
 -- name: ListProjects :many
-SELECT * FROM project ORDER BY name LIMIT @max_rows;
+SELECT * FROM project WHERE name > @after ORDER BY name LIMIT @max_rows;
 
 -- name: ProjectsOf :many
 SELECT * FROM project

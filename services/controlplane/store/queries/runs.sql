@@ -50,6 +50,17 @@ WHERE (@before::bigint = 0 OR seq < @before) AND (@project::text = '' OR project
 ORDER BY seq DESC
 LIMIT @max_rows;
 
+-- name: DeployedCommit :one
+-- Of the last deploy of all stacks that succeeded; a command's and a rollback's are of some alone, or of no commit.
+SELECT coalesce(output ->> 'commit', input -> 'change' ->> 'commit', '')::text
+FROM run
+WHERE project = @project AND kind = 'deploy' AND state = 'succeeded' AND input ->> 'command' IS NULL
+ORDER BY seq DESC
+LIMIT 1;
+
+-- name: CountRuns :many
+SELECT state, count(*) FROM run GROUP BY state;
+
 -- name: PruneRuns :execrows
 DELETE FROM run
 WHERE id IN (SELECT o.id FROM run o WHERE o.ended < @before LIMIT @max_rows);

@@ -10,7 +10,7 @@ SELECT * FROM preview WHERE project = @project AND number = @number;
 
 -- name: ListPreviews :many
 SELECT * FROM preview
-WHERE @project::text = '' OR project = @project
+WHERE (@project::text = '' OR project = @project) AND (project, number) > (@after_project::text, @after_number::integer)
 ORDER BY project, number
 LIMIT @max_rows;
 

@@ -62,6 +62,8 @@ func init() {
 		"escape":   escape,
 		"limits":   limits,
 		"write":    write,
+		"fill":     fill,
+		"npm":      npm,
 		"link":     func(s string) error { from, to, _ := strings.Cut(s, ","); return os.Symlink(to, from) },
 		"rename":   func(s string) error { from, to, _ := strings.Cut(s, ","); return os.Rename(from, to) },
 		"chmod":    func(path string) error { return os.Chmod(path, 0) },
@@ -193,6 +195,31 @@ func limits(string) error {
 func write(s string) error {
 	path, content, _ := strings.Cut(s, ",")
 	return errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o644))
+}
+
+// fill writes a file of so many bytes that cannot be compressed.
+func fill(s string) error {
+	path, count, _ := strings.Cut(s, ",")
+	n, err := strconv.Atoi(count)
+	content := make([]byte, n)
+	for i, x := 0, uint32(1); i < n; i++ {
+		x = x*1664525 + 1013904223
+		content[i] = byte(x >> 24)
+	}
+	return errors.Join(err, os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, content, 0o644))
+}
+
+// npm asks the registry that npm would ask.
+func npm(path string) error {
+	c := http.Client{Timeout: 20 * time.Second}
+	response, err := c.Get(os.Getenv("npm_config_registry") + path)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	fmt.Printf("npm: %s %.40q\n", response.Status, body)
+	return err
 }
 
 // docker asks the engine whose socket DOCKER_HOST names.

@@ -31,6 +31,7 @@ type repository struct {
 	numbers  int64
 	statuses []*status
 	checks   []*checkRun
+	deploys  []*deployment
 }
 
 func (r *repository) owner() string { owner, _, _ := strings.Cut(string(r.name), "/"); return owner }

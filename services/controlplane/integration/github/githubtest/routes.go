@@ -54,6 +54,10 @@ var routes = []route{
 	{"POST " + repo + "/issues/comments/{id}/reactions", reacts, (*Server).createReaction},
 
 	{"POST " + repo + "/statuses/{sha}", []need{{"statuses", "write"}}, (*Server).createStatus},
+	{"GET " + repo + "/deployments", []need{{"deployments", "read"}}, (*Server).listDeployments},
+	{"POST " + repo + "/deployments", []need{{"deployments", "write"}}, (*Server).createDeployment},
+	{"GET " + repo + "/deployments/{id}/statuses", []need{{"deployments", "read"}}, (*Server).listDeploymentStatuses},
+	{"POST " + repo + "/deployments/{id}/statuses", []need{{"deployments", "write"}}, (*Server).createDeploymentStatus},
 	{"GET " + repo + "/commits/{sha}/check-runs", []need{{"checks", "read"}}, (*Server).listCheckRuns},
 	{"POST " + repo + "/check-runs", []need{{"checks", "write"}}, (*Server).createCheckRun},
 	{"PATCH " + repo + "/check-runs/{id}", []need{{"checks", "write"}}, (*Server).updateCheckRun},

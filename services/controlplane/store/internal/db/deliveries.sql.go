@@ -12,8 +12,8 @@ import (
 
 const addDelivery = `-- name: AddDelivery :one
 WITH fresh AS (
-    INSERT INTO delivery (source_id, delivery_id, event, headers, body)
-    VALUES ($1, $2, $3, $4, $5)
+    INSERT INTO delivery (source_id, delivery_id, event, headers, body, trace)
+    VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT (source_id, delivery_id) DO NOTHING
     RETURNING id
 )
@@ -30,6 +30,7 @@ type AddDeliveryParams struct {
 	Event      string
 	Headers    []byte
 	Body       []byte
+	Trace      string
 }
 
 type AddDeliveryRow struct {
@@ -45,6 +46,7 @@ func (q *Queries) AddDelivery(ctx context.Context, arg AddDeliveryParams) (AddDe
 		arg.Event,
 		arg.Headers,
 		arg.Body,
+		arg.Trace,
 	)
 	var i AddDeliveryRow
 	err := row.Scan(&i.ID, &i.Fresh)
@@ -90,10 +92,10 @@ WITH batch AS MATERIALIZED (
     SET attempts = d.attempts + 1, next_at = clock_timestamp() + make_interval(secs => $3::float8)
     FROM batch
     WHERE d.id = batch.id AND d.state = 'stored'
-    RETURNING d.id, d.source_id, d.delivery_id, d.event, d.headers, d.body, d.received, d.state, d.attempts, d.error, d.run_id, d.dispatched, d.next_at
+    RETURNING d.id, d.source_id, d.delivery_id, d.event, d.headers, d.body, d.received, d.state, d.attempts, d.error, d.run_id, d.dispatched, d.next_at, d.trace
 )
 SELECT t.id, t.source_id, s.provider, t.delivery_id, t.event, t.headers, t.body, t.received, t.state, t.attempts, t.error,
-    t.run_id, t.dispatched
+    t.run_id, t.dispatched, t.trace
 FROM taken t
 JOIN source s ON s.id = t.source_id
 ORDER BY t.id
@@ -113,6 +115,7 @@ type ClaimDeliveriesRow struct {
 	Error      string
 	RunID      string
 	Dispatched *time.Time
+	Trace      string
 }
 
 // This statement begins after the locks are held, so it sees what the last claims of these sources took. It goes as far
@@ -140,6 +143,7 @@ func (q *Queries) ClaimDeliveries(ctx context.Context, sources []int64, maxRows 
 			&i.Error,
 			&i.RunID,
 			&i.Dispatched,
+			&i.Trace,
 		); err != nil {
 			return nil, err
 		}
@@ -153,7 +157,7 @@ func (q *Queries) ClaimDeliveries(ctx context.Context, sources []int64, maxRows 
 
 const delivery = `-- name: Delivery :one
 SELECT d.id, d.source_id, s.provider, d.delivery_id, d.event, d.headers, d.body, d.received, d.state, d.attempts, d.error,
-    d.run_id, d.dispatched
+    d.run_id, d.dispatched, d.trace
 FROM delivery d
 JOIN source s ON s.id = d.source_id
 WHERE d.id = $1
@@ -173,6 +177,7 @@ type DeliveryRow struct {
 	Error      string
 	RunID      string
 	Dispatched *time.Time
+	Trace      string
 }
 
 func (q *Queries) Delivery(ctx context.Context, id int64) (DeliveryRow, error) {
@@ -192,6 +197,7 @@ func (q *Queries) Delivery(ctx context.Context, id int64) (DeliveryRow, error) {
 		&i.Error,
 		&i.RunID,
 		&i.Dispatched,
+		&i.Trace,
 	)
 	return i, err
 }

@@ -127,9 +127,18 @@ SELECT i.provider, i.name, i.settings, i.version, i.created, i.updated, i.tested
     coalesce((SELECT max(c.key_id) FROM credential c WHERE c.integration_id = i.id), '')::text AS key_id
 FROM integration i
 WHERE ($1::text = '' OR i.provider = $1) AND ($2::text = '' OR i.name = $2)
+    AND (i.provider, i.name) > ($3::text, $4::text)
 ORDER BY i.provider, i.name
-LIMIT $3
+LIMIT $5
 `
+
+type ListIntegrationsParams struct {
+	Provider      string
+	Name          string
+	AfterProvider string
+	AfterName     string
+	MaxRows       int32
+}
 
 type ListIntegrationsRow struct {
 	Provider string
@@ -143,8 +152,14 @@ type ListIntegrationsRow struct {
 	KeyID    string
 }
 
-func (q *Queries) ListIntegrations(ctx context.Context, provider string, name string, maxRows int32) ([]ListIntegrationsRow, error) {
-	rows, err := q.db.Query(ctx, listIntegrations, provider, name, maxRows)
+func (q *Queries) ListIntegrations(ctx context.Context, arg ListIntegrationsParams) ([]ListIntegrationsRow, error) {
+	rows, err := q.db.Query(ctx, listIntegrations,
+		arg.Provider,
+		arg.Name,
+		arg.AfterProvider,
+		arg.AfterName,
+		arg.MaxRows,
+	)
 	if err != nil {
 		return nil, err
 	}

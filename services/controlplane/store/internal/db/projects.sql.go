@@ -22,11 +22,11 @@ func (q *Queries) DeleteProject(ctx context.Context, name string) (int64, error)
 }
 
 const listProjects = `-- name: ListProjects :many
-SELECT id, name, provider, integration, repository, branch, folder, cluster, deploy, previews, preview_label, preview_lifetime, preview_limit, created FROM project ORDER BY name LIMIT $1
+SELECT id, name, provider, integration, repository, branch, folder, cluster, deploy, previews, preview_label, preview_lifetime, preview_limit, created FROM project WHERE name > $1 ORDER BY name LIMIT $2
 `
 
-func (q *Queries) ListProjects(ctx context.Context, maxRows int32) ([]Project, error) {
-	rows, err := q.db.Query(ctx, listProjects, maxRows)
+func (q *Queries) ListProjects(ctx context.Context, after string, maxRows int32) ([]Project, error) {
+	rows, err := q.db.Query(ctx, listProjects, after, maxRows)
 	if err != nil {
 		return nil, err
 	}

@@ -92,6 +92,51 @@ func (q *Queries) CancelRun(ctx context.Context, error string, iD string) (int64
 	return result.RowsAffected(), nil
 }
 
+const countRuns = `-- name: CountRuns :many
+SELECT state, count(*) FROM run GROUP BY state
+`
+
+type CountRunsRow struct {
+	State string
+	Count int64
+}
+
+func (q *Queries) CountRuns(ctx context.Context) ([]CountRunsRow, error) {
+	rows, err := q.db.Query(ctx, countRuns)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []CountRunsRow
+	for rows.Next() {
+		var i CountRunsRow
+		if err := rows.Scan(&i.State, &i.Count); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const deployedCommit = `-- name: DeployedCommit :one
+SELECT coalesce(output ->> 'commit', input -> 'change' ->> 'commit', '')::text
+FROM run
+WHERE project = $1 AND kind = 'deploy' AND state = 'succeeded' AND input ->> 'command' IS NULL
+ORDER BY seq DESC
+LIMIT 1
+`
+
+// Of the last deploy of all stacks that succeeded; a command's and a rollback's are of some alone, or of no commit.
+func (q *Queries) DeployedCommit(ctx context.Context, project string) (string, error) {
+	row := q.db.QueryRow(ctx, deployedCommit, project)
+	var column_1 string
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const dropEffect = `-- name: DropEffect :exec
 DELETE FROM effect
 WHERE run_id = $1 AND step = $2 AND holder = $3 AND result IS NULL

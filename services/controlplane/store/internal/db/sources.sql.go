@@ -10,6 +10,40 @@ import (
 	"time"
 )
 
+const changeSource = `-- name: ChangeSource :one
+UPDATE source
+SET integration = nullif($1::text, ''), task = nullif($2::text, ''), disabled = $3
+WHERE provider = $4 AND name = $5
+RETURNING id, created
+`
+
+type ChangeSourceParams struct {
+	Integration string
+	Task        string
+	Disabled    bool
+	Provider    string
+	Name        string
+}
+
+type ChangeSourceRow struct {
+	ID      int64
+	Created time.Time
+}
+
+// All but its secret.
+func (q *Queries) ChangeSource(ctx context.Context, arg ChangeSourceParams) (ChangeSourceRow, error) {
+	row := q.db.QueryRow(ctx, changeSource,
+		arg.Integration,
+		arg.Task,
+		arg.Disabled,
+		arg.Provider,
+		arg.Name,
+	)
+	var i ChangeSourceRow
+	err := row.Scan(&i.ID, &i.Created)
+	return i, err
+}
+
 const deleteSource = `-- name: DeleteSource :execrows
 DELETE FROM source WHERE provider = $1 AND name = $2
 `
@@ -23,10 +57,11 @@ func (q *Queries) DeleteSource(ctx context.Context, provider string, name string
 }
 
 const listSources = `-- name: ListSources :many
-SELECT id, provider, name, integration, disabled, created
+SELECT id, provider, name, integration, task, disabled, created
 FROM source
+WHERE (provider, name) > ($1::text, $2::text)
 ORDER BY provider, name
-LIMIT $1
+LIMIT $3
 `
 
 type ListSourcesRow struct {
@@ -34,12 +69,13 @@ type ListSourcesRow struct {
 	Provider    string
 	Name        string
 	Integration *string
+	Task        *string
 	Disabled    bool
 	Created     time.Time
 }
 
-func (q *Queries) ListSources(ctx context.Context, maxRows int32) ([]ListSourcesRow, error) {
-	rows, err := q.db.Query(ctx, listSources, maxRows)
+func (q *Queries) ListSources(ctx context.Context, afterProvider string, afterName string, maxRows int32) ([]ListSourcesRow, error) {
+	rows, err := q.db.Query(ctx, listSources, afterProvider, afterName, maxRows)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +88,7 @@ func (q *Queries) ListSources(ctx context.Context, maxRows int32) ([]ListSources
 			&i.Provider,
 			&i.Name,
 			&i.Integration,
+			&i.Task,
 			&i.Disabled,
 			&i.Created,
 		); err != nil {
@@ -66,11 +103,12 @@ func (q *Queries) ListSources(ctx context.Context, maxRows int32) ([]ListSources
 }
 
 const putSource = `-- name: PutSource :one
-INSERT INTO source (provider, name, integration, cipher, key_id, disabled)
-VALUES ($1, $2, nullif($3::text, ''),
-    pgp_sym_encrypt_bytea($4::bytea, $5::text, 'cipher-algo=aes256, s2k-mode=1'), $6, $7)
+INSERT INTO source (provider, name, integration, task, cipher, key_id, disabled)
+VALUES ($1, $2, nullif($3::text, ''), nullif($4::text, ''),
+    pgp_sym_encrypt_bytea($5::bytea, $6::text, 'cipher-algo=aes256, s2k-mode=1'), $7, $8)
 ON CONFLICT (provider, name) DO UPDATE
-SET integration = excluded.integration, cipher = excluded.cipher, key_id = excluded.key_id, disabled = excluded.disabled
+SET integration = excluded.integration, task = excluded.task, cipher = excluded.cipher, key_id = excluded.key_id,
+    disabled = excluded.disabled
 RETURNING id, created
 `
 
@@ -78,6 +116,7 @@ type PutSourceParams struct {
 	Provider    string
 	Name        string
 	Integration string
+	Task        string
 	Value       []byte
 	Key         string
 	KeyID       string
@@ -94,6 +133,7 @@ func (q *Queries) PutSource(ctx context.Context, arg PutSourceParams) (PutSource
 		arg.Provider,
 		arg.Name,
 		arg.Integration,
+		arg.Task,
 		arg.Value,
 		arg.Key,
 		arg.KeyID,
@@ -105,7 +145,7 @@ func (q *Queries) PutSource(ctx context.Context, arg PutSourceParams) (PutSource
 }
 
 const source = `-- name: Source :one
-SELECT s.id, s.provider, s.name, s.integration, s.key_id, s.disabled, s.created,
+SELECT s.id, s.provider, s.name, s.integration, s.task, s.key_id, s.disabled, s.created,
     pgp_sym_decrypt_bytea(s.cipher, k.key) AS value
 FROM source s
 LEFT JOIN (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS key) k ON k.id = s.key_id
@@ -124,6 +164,7 @@ type SourceRow struct {
 	Provider    string
 	Name        string
 	Integration *string
+	Task        *string
 	KeyID       string
 	Disabled    bool
 	Created     time.Time
@@ -143,6 +184,7 @@ func (q *Queries) Source(ctx context.Context, arg SourceParams) (SourceRow, erro
 		&i.Provider,
 		&i.Name,
 		&i.Integration,
+		&i.Task,
 		&i.KeyID,
 		&i.Disabled,
 		&i.Created,
@@ -152,7 +194,7 @@ func (q *Queries) Source(ctx context.Context, arg SourceParams) (SourceRow, erro
 }
 
 const sourceByID = `-- name: SourceByID :one
-SELECT id, provider, name, integration, disabled, created FROM source WHERE id = $1
+SELECT id, provider, name, integration, task, disabled, created FROM source WHERE id = $1
 `
 
 type SourceByIDRow struct {
@@ -160,6 +202,7 @@ type SourceByIDRow struct {
 	Provider    string
 	Name        string
 	Integration *string
+	Task        *string
 	Disabled    bool
 	Created     time.Time
 }
@@ -172,6 +215,7 @@ func (q *Queries) SourceByID(ctx context.Context, id int64) (SourceByIDRow, erro
 		&i.Provider,
 		&i.Name,
 		&i.Integration,
+		&i.Task,
 		&i.Disabled,
 		&i.Created,
 	)

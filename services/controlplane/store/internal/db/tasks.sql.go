@@ -133,13 +133,25 @@ func (q *Queries) ExpiredPreviews(ctx context.Context, maxRows int32) ([]Preview
 
 const listPreviews = `-- name: ListPreviews :many
 SELECT id, project, number, commit, stacks, hosts, created, updated, expires FROM preview
-WHERE $1::text = '' OR project = $1
+WHERE ($1::text = '' OR project = $1) AND (project, number) > ($2::text, $3::integer)
 ORDER BY project, number
-LIMIT $2
+LIMIT $4
 `
 
-func (q *Queries) ListPreviews(ctx context.Context, project string, maxRows int32) ([]Preview, error) {
-	rows, err := q.db.Query(ctx, listPreviews, project, maxRows)
+type ListPreviewsParams struct {
+	Project      string
+	AfterProject string
+	AfterNumber  int32
+	MaxRows      int32
+}
+
+func (q *Queries) ListPreviews(ctx context.Context, arg ListPreviewsParams) ([]Preview, error) {
+	rows, err := q.db.Query(ctx, listPreviews,
+		arg.Project,
+		arg.AfterProject,
+		arg.AfterNumber,
+		arg.MaxRows,
+	)
 	if err != nil {
 		return nil, err
 	}

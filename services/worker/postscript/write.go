@@ -1,0 +1,119 @@
+// Package postscript is what the first process of a job's container adds to the
+// job's output when the command has ended: the files that the command leaves,
+// and what became of it. Of a container on another node a Swarm gives nothing
+// back but its exit code and its output, so it travels there, in lines that
+// begin with a token that no other run knows. It links the standard library
+// alone, for it runs inside jobs too.
+package postscript
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+
+	"skep/services/worker/artefact"
+)
+
+// Variables of a job's first process, which its command does not see.
+const (
+	TokenVariable     = "SKEP_JOB_POSTSCRIPT" // the Token; without one there is no postscript
+	ArtefactsVariable = "SKEP_JOB_ARTEFACTS"  // "1": with the artefacts
+	DeadlineVariable  = "SKEP_JOB_DEADLINE"   // what the command may take, as in 1h30m
+)
+
+// Token marks the lines of one run's postscript. The job can find it out, and
+// forge its own postscript with it, which says no more than its output may.
+type Token string
+
+// NewToken makes one that nobody knows.
+func NewToken() Token { return Token(rand.Text()) }
+
+// Note says what became of a command.
+type Note struct {
+	Late   bool `json:"late,omitempty"`   // it was ended at its deadline
+	Memory bool `json:"memory,omitempty"` // the kernel killed a process of it for want of memory
+	// Left are the artefacts that are left out.
+	Left []Left `json:"left,omitempty"`
+}
+
+// Left is a file that is not handed back.
+type Left struct {
+	Name string `json:"name"`
+	Why  string `json:"why"`
+}
+
+// The entries of the archive: the files, then the note.
+const (
+	filePrefix = "files/"
+	noteName   = "note.json"
+)
+
+// A line of a postscript is opening, the token, a space and base64, or end.
+const (
+	opening   = "\x1e" // record separator: seldom in text, so that little is looked at twice
+	end       = "."
+	lineBytes = 6 << 10 // a multiple of 3; a line stays below the 16 KiB at which engines cut
+)
+
+// Write writes a postscript with the artefacts of a tree; without any if dir is
+// empty.
+func Write(to io.Writer, t Token, dir string, n Note) error {
+	lines := &lineWriter{to: to, token: t}
+	zipped := gzip.NewWriter(lines)
+	archive := tar.NewWriter(zipped)
+	var err error
+	if dir != "" {
+		err = artefact.Read(dir, func(name string, content []byte) error { return entry(archive, filePrefix+name, content) }, func(name, why string) error {
+			n.Left = append(n.Left, Left{name, why})
+			return nil
+		})
+	}
+	note, e := json.Marshal(n)
+	if err = errors.Join(err, e); err != nil {
+		return err
+	}
+	return errors.Join(entry(archive, noteName, note), archive.Close(), zipped.Close(), lines.close())
+}
+
+func entry(archive *tar.Writer, name string, content []byte) error {
+	if err := archive.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(content))}); err != nil {
+		return err
+	}
+	_, err := archive.Write(content)
+	return err
+}
+
+// lineWriter makes lines of an archive.
+type lineWriter struct {
+	to    io.Writer
+	token Token
+	held  []byte
+}
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.held = append(w.held, p...)
+	for len(w.held) >= lineBytes {
+		if err := w.line(base64.StdEncoding.EncodeToString(w.held[:lineBytes])); err != nil {
+			return 0, err
+		}
+		w.held = append(w.held[:0], w.held[lineBytes:]...)
+	}
+	return len(p), nil
+}
+
+func (w *lineWriter) close() error {
+	var err error
+	if len(w.held) > 0 {
+		err = w.line(base64.StdEncoding.EncodeToString(w.held))
+	}
+	return errors.Join(err, w.line(end))
+}
+
+func (w *lineWriter) line(text string) error {
+	_, err := io.WriteString(w.to, opening+string(w.token)+" "+text+"\n")
+	return err
+}

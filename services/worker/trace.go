@@ -1,0 +1,53 @@
+package worker
+
+import (
+	"context"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"skep/services/controlplane"
+)
+
+var tracer = otel.Tracer("skep/services/worker")
+
+// about says in the run's span which it is.
+func about(ctx context.Context, run controlplane.Run) {
+	trace.SpanFromContext(ctx).SetAttributes(attribute.String("skep.kind", string(run.Kind)),
+		attribute.String("skep.project", string(run.Project)), attribute.String("skep.task", string(run.Task)))
+}
+
+// ended says how the run ended.
+func ended(ctx context.Context, state controlplane.RunState) {
+	span := trace.SpanFromContext(ctx)
+	span.SetAttributes(attribute.String("skep.state", string(state)))
+	if state == controlplane.RunFailed {
+		span.SetStatus(codes.Error, "")
+	}
+}
+
+// step begins a span, and end ends it with what came of it. The message of an
+// error is the log's: it may quote what a job wrote.
+func step(ctx context.Context, name string, about ...attribute.KeyValue) (_ context.Context, end func(error)) {
+	ctx, span := tracer.Start(ctx, name, trace.WithAttributes(about...))
+	return ctx, func(err error) {
+		if err != nil {
+			span.SetStatus(codes.Error, "")
+		}
+		span.End()
+	}
+}
+
+// launch runs a job in a span of its step.
+func (w *Worker) launch(ctx context.Context, j Job) (Exit, error) {
+	ctx, span := tracer.Start(ctx, j.Step, trace.WithAttributes(attribute.String("skep.run", string(j.Run))))
+	defer span.End()
+	exit, err := w.Launcher.Launch(ctx, j)
+	span.SetAttributes(attribute.Int("process.exit.code", exit.Code))
+	if err != nil || exit.Killed != "" {
+		span.SetStatus(codes.Error, "")
+	}
+	return exit, err
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -19,12 +20,11 @@ func TestRun(t *testing.T) {
 	items := filepath.Join(t.TempDir(), "items.yaml")
 	write := func(version int, value string) {
 		content := fmt.Sprintf("demo: {db: {version: %d, fields: {password: %s}}}\n", version, value)
-		// A time of its own, whatever the resolution of the file system.
+		// A time of its own, whatever the resolution of the file system; and in one
+		// piece, for the server may be reading.
 		at := time.Unix(int64(1_700_000_000+version), 0)
-		if err := os.WriteFile(items, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(items, at, at); err != nil {
+		next := items + ".new"
+		if err := errors.Join(os.WriteFile(next, []byte(content), 0o600), os.Chtimes(next, at, at), os.Rename(next, items)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -50,7 +50,8 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for version, want := range map[int]string{1: "first", 2: "second"} {
+	for i, want := range []string{"first", "second"} {
+		version := i + 1
 		write(version, want)
 		a := client.Read(t.Context(), []secrets.Reference{r})[r]
 		if got, _ := a.Value.Bytes(); a.Err != nil || string(got) != want || a.Item.Version != fmt.Sprint(version) {

@@ -44,7 +44,10 @@ func (get settings) launcher(skep string, runs swarmjob.Runs, log *slog.Logger) 
 		return nil, nil, err
 	}
 	sweeper := swarmjob.Sweeper{API: api, Runs: runs, Log: log}
-	return jobs, func(ctx context.Context) error { return errors.Join(sweeper.Run(ctx), api.Close()) }, nil
+	return jobs, func(ctx context.Context) error {
+		sweeper.Run(ctx)
+		return api.Close()
+	}, nil
 }
 
 // npm is the registry of tasks with an image of their own. One is of no use

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"log/slog"
+	"path/filepath"
 	"testing"
 
 	"skep/services/worker/swarmjob"
@@ -25,5 +28,23 @@ func TestNPM(t *testing.T) {
 		if (err != nil) != c.fails || err == nil && npm != (swarmjob.NPM{Registry: c.registry, Network: c.network}) {
 			t.Errorf("%q on %q is %+v, %v", c.registry, c.network, npm, err)
 		}
+	}
+}
+
+// TestSweeperEnds: a worker that is told to end has not failed.
+func TestSweeperEnds(t *testing.T) {
+	t.Setenv("DOCKER_HOST", "unix://"+filepath.Join(t.TempDir(), "no.sock"))
+	get := settings(func(name string) (string, bool) {
+		v, ok := map[string]string{"SKEP_JOB_IMAGE": "skep-worker:1"}[name]
+		return v, ok
+	})
+	_, background, err := get.launcher("", nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := background(ctx); err != nil {
+		t.Errorf("ended with %v", err)
 	}
 }

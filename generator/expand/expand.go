@@ -236,7 +236,8 @@ func (f *file) volumes() {
 	}
 }
 
-// declareSecrets lists the external secrets that the services use.
+// declareSecrets lists the secrets that the services use: external ones, and
+// those of a driver that the stack file names.
 func (f *file) declareSecrets() {
 	for _, key := range slices.Sorted(maps.Keys(f.secrets)) {
 		s := f.secrets[key]
@@ -250,9 +251,22 @@ func (f *file) declareSecrets() {
 		f.put(origin, map[string]any{"external": true, "name": s.Name}, "secrets", key)
 	}
 	for _, key := range slices.Sorted(maps.Keys(f.stack.Secrets)) {
-		def := map[string]any{"external": true}
-		if name := f.stack.Secrets[key].Name; name != "" && name != key {
-			def["name"] = name
+		s := f.stack.Secrets[key]
+		def := map[string]any{}
+		if s.Name != "" && s.Name != key {
+			def["name"] = s.Name
+		}
+		if bool(s.External) {
+			def["external"] = true
+		} else {
+			def["driver"] = s.Driver
+			if len(s.DriverOpts) > 0 {
+				def["driver_opts"] = anyMap(s.DriverOpts)
+			}
+			if len(s.Labels) > 0 {
+				def["labels"] = anyMap(s.Labels)
+			}
+			f.mark(def)
 		}
 		f.put(bundle.Origin{Pos: f.stack.Positions.At("secrets", key), By: "secrets"}, def, "secrets", key)
 	}

@@ -176,10 +176,12 @@ func (c *converter) configs(s *stack.Stack) {
 // secrets refuses what would put a secret into a file.
 func (c *converter) secrets() {
 	for _, key := range slices.Sorted(maps.Keys(c.project.Secrets)) {
-		if def := c.project.Secrets[key]; !bool(def.External) {
-			p := c.fail(ruleValue, []string{"secrets", key}, "secret %q comes from a file or variable of this machine", key)
-			*p = p.WithRemedy("keep it in the secret store and write op://vault/item/field where it is used, or mark it external")
+		def := c.project.Secrets[key]
+		if bool(def.External) || def.Driver != "" && def.File == "" && def.Environment == "" && def.Content == "" {
+			continue
 		}
+		p := c.fail(ruleValue, []string{"secrets", key}, "secret %q comes from a file or variable of this machine", key)
+		*p = p.WithRemedy("keep it in the secret store and write op://vault/item/field where it is used, or mark it external")
 	}
 }
 

@@ -168,7 +168,7 @@ func (s *Server) start() error {
 	}
 	args := []string{"-D", s.data()}
 	for _, setting := range []string{
-		"listen_addresses=", "unix_socket_directories=" + s.dir, "fsync=off", "shared_buffers=16MB",
+		"timezone=UTC", "listen_addresses=", "unix_socket_directories=" + s.dir, "fsync=off", "shared_buffers=16MB",
 		"max_connections=100", "dynamic_shared_memory_type=mmap",
 	} {
 		args = append(args, "-c", setting)

@@ -152,7 +152,7 @@ type Sweeper struct {
 const sweepTime = time.Minute
 
 // Run sweeps at once and every minute, until ctx ends.
-func (s Sweeper) Run(ctx context.Context) error {
+func (s Sweeper) Run(ctx context.Context) {
 	tick := time.NewTicker(sweepTime)
 	defer tick.Stop()
 	for {
@@ -161,7 +161,7 @@ func (s Sweeper) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		case <-tick.C:
 		}
 	}

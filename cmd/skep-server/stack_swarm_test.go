@@ -314,10 +314,14 @@ func (s *stackPlane) skep(args ...string) {
 
 // explain shows what the services of the stack said.
 func (s *stackPlane) explain() {
+	services := []string{"op-connect_op-connect-api"}
 	for _, name := range kept {
-		service := "control-plane_" + name
+		services = append(services, "control-plane_"+name)
+	}
+	for _, service := range services {
 		tasks, _ := s.swarm.Docker("service", "ps", "--no-trunc", "--format", "{{.Name}} {{.Node}} {{.CurrentState}} {{.Error}}", service)
-		said, err := s.swarm.Docker("service", "logs", "--raw", "--tail", "15", service)
+		logs := exec.Command("docker", "-H", s.swarm.Host(), "service", "logs", "--raw", "--tail", "15", service)
+		said, err := logs.CombinedOutput()
 		s.Logf("%s:\n%s\n%s %v", service, tasks, said, err)
 	}
 }

@@ -41,7 +41,7 @@ demo:
     version: 1
     fields: {token: only-the-service-sees-this}
 END
-export OP_CONNECT_HOST="http://127.0.0.1:${SKEP_DEMO_CONNECT_PORT:-18080}" OP_CONNECT_TOKEN=demo
+export OP_CONNECT_HOST="http://127.0.0.1:${SKEP_DEMO_CONNECT_PORT:-18080}" OP_CONNECT_TOKEN=a-token-of-the-demonstration
 "$dir/bin/fakeconnect" -listen "${OP_CONNECT_HOST#http://}" -items "$dir/items.yaml" 2>"$dir/fakeconnect.log" &
 connect=$!
 trap 'kill "$connect" 2>/dev/null || true' EXIT

@@ -13,6 +13,11 @@ if [ -e "$dir/deployed" ]; then
 		[ "$(date +%s)" -lt "$deadline" ] || { echo 'network proxy_network is still in use' >&2; break; }
 		sleep 1
 	done
+	# Tasks end and networks go after the command that removes a stack.
+	while docker ps --quiet --filter label=com.docker.stack.namespace | grep -q .; do
+		[ "$(date +%s)" -lt "$deadline" ] || { echo 'containers of the demo still run' >&2; break; }
+		sleep 1
+	done
 	for stack in whoami ingress; do
 		docker secret ls --quiet --filter "label=skep.stack=$stack" | xargs -r docker secret rm
 		docker config ls --quiet --filter "label=skep.stack=$stack" | xargs -r docker config rm

@@ -54,9 +54,13 @@ filter_tables() {
 	"$1-save" | grep -vE 'DOCKER|docker0|docker_gwbridge' | sed "s/^:FORWARD DROP /:FORWARD $2 /"
 }
 
+# tunnels are the interfaces of overlays. A dockerd that ends while one is being made leaves it, and the next one fails on it.
+tunnels() { ip -o link show type vxlan 2>/dev/null | sed -n 's/^[0-9]*: \(vx-[^:@]*\).*/\1/p'; }
+
 # remember notes what the machine has before dockerd changes it.
 remember() {
 	mkdir "$dir/before"
+	tunnels >"$dir/before/tunnels"
 	cat /proc/sys/net/ipv4/ip_forward >"$dir/before/ip_forward"
 	for bridge in docker0 docker_gwbridge; do
 		! ip link show "$bridge" >/dev/null 2>&1 || : >"$dir/before/$bridge"
@@ -73,6 +77,9 @@ remember() {
 restore() {
 	for bridge in docker0 docker_gwbridge; do
 		[ -e "$dir/before/$bridge" ] || ip link delete "$bridge" 2>/dev/null || true
+	done
+	for tunnel in $(tunnels); do
+		grep -qxF "$tunnel" "$dir/before/tunnels" || ip link delete "$tunnel" 2>/dev/null || true
 	done
 	for tables in iptables ip6tables; do
 		[ -e "$dir/before/$tables" ] || continue

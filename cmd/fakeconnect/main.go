@@ -15,7 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"time"
 
@@ -88,7 +88,7 @@ func serve(ctx context.Context, listen, items string, log *slog.Logger) error {
 		return err
 	}
 	f := &file{path: items, token: string(token), log: log}
-	if err := f.load(); err != nil {
+	if _, err := f.load(); err != nil {
 		return err
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
@@ -110,32 +110,40 @@ func serve(ctx context.Context, listen, items string, log *slog.Logger) error {
 type file struct {
 	path, token string
 	log         *slog.Logger
-	changed     atomic.Int64 // time of the file that current is of
-	current     atomic.Pointer[secretstest.Connect]
+
+	mu      sync.Mutex
+	changed time.Time            // of the file when it was read; in an image it may be 1970
+	current *secretstest.Connect // nil before the first read
 }
 
 func (f *file) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := f.load(); err != nil {
+	current, err := f.load()
+	if err != nil {
 		f.log.Error("the file is as it was before", "error", err.Error())
 	}
-	f.current.Load().ServeHTTP(w, r)
+	current.ServeHTTP(w, r)
 }
 
-func (f *file) load() error {
+// load answers with what the file holds, or held before it became unreadable:
+// nil if it never could be read. A fault is reported once for each change.
+func (f *file) load() (*secretstest.Connect, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	info, err := os.Stat(f.path)
 	if err != nil {
-		return err
+		return f.current, err
 	}
-	if changed := info.ModTime().UnixNano(); f.changed.Swap(changed) == changed {
-		return nil
+	if f.current != nil && info.ModTime().Equal(f.changed) {
+		return f.current, nil
 	}
+	f.changed = info.ModTime()
 	content, err := os.ReadFile(f.path)
 	if err != nil {
-		return err
+		return f.current, err
 	}
 	vaults, err := agefile.Parse(content)
 	if err != nil {
-		return err
+		return f.current, err
 	}
 	c := secretstest.NewConnect(f.token)
 	for _, name := range slices.Sorted(maps.Keys(vaults)) {
@@ -147,6 +155,6 @@ func (f *file) load() error {
 			c.Item(vault, item)
 		}
 	}
-	f.current.Store(c)
-	return nil
+	f.current = c
+	return c, nil
 }

@@ -20,9 +20,9 @@ func TestRun(t *testing.T) {
 	items := filepath.Join(t.TempDir(), "items.yaml")
 	write := func(version int, value string) {
 		content := fmt.Sprintf("demo: {db: {version: %d, fields: {password: %s}}}\n", version, value)
-		// A time of its own, whatever the resolution of the file system; and in one
-		// piece, for the server may be reading.
-		at := time.Unix(int64(1_700_000_000+version), 0)
+		// A time of its own, whatever the resolution of the file system, from that of
+		// files in images on; and in one piece, for the server may be reading.
+		at := time.Unix(int64(version-1), 0)
 		next := items + ".new"
 		if err := errors.Join(os.WriteFile(next, []byte(content), 0o600), os.Chtimes(next, at, at), os.Rename(next, items)); err != nil {
 			t.Fatal(err)

@@ -38,6 +38,7 @@ func dnsFlags(more ...cli.Flag) []cli.Flag {
 		&cli.DurationFlag{Name: "grace", Value: dns.DefaultGrace, Usage: "how long a record stays after nothing wants it any more"},
 		&cli.Float64Flag{Name: "max-removals", Value: dns.DefaultShare, Usage: "part of the cluster's records in a zone that may begin to go at once"},
 		&cli.BoolFlag{Name: "force", Usage: "let records go, however many"},
+		noSwarmFlag(),
 	}, more...)
 }
 
@@ -69,7 +70,7 @@ func (p *program) dnsSync() *cli.Command {
 		ArgsUsage: "[ZONE...]",
 		Description: "Makes the changes that plan shows. A record that nothing wants any more is marked first, and removed by\n" +
 			"the first run after the grace period. When more records would go than --max-removals allows, nothing is\n" +
-			"changed without --force.\n\n" + dnsEnvironment +
+			"changed without --force.\n\n" + servedHelp + dnsEnvironment +
 			"Examples:\n   skep dns sync\n   skep dns sync public --token-file /run/secrets/cloudflare\n   skep dns sync --dry-run\n   skep dns sync --grace 0s --force   # the cluster is taken down",
 		Flags:  dnsFlags(&cli.BoolFlag{Name: "dry-run", Usage: "change nothing, as plan does"}),
 		Action: func(c *cli.Context) error { return p.runDNS(c, c.Bool("dry-run")) },
@@ -100,16 +101,29 @@ func (p *program) runDNS(c *cli.Context, dry bool) error {
 	if err != nil {
 		return err
 	}
-	for i := range targets {
-		t := &targets[i]
-		if t.plan, err = dns.Read(c.Context, t.provider, t.zone, options); err != nil {
-			return failed(err)
+	if err := readZones(c, targets, options); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(targets, func(t dnsTarget) bool { return t.plan.Removes() }) {
+		options.Keep = p.served(c)
+		if err := readZones(c, targets, options); err != nil {
+			return err
 		}
 	}
 	if dry {
 		return p.showDNS(c, targets)
 	}
 	return p.applyDNS(c, targets)
+}
+
+func readZones(c *cli.Context, targets []dnsTarget, options dns.Options) (err error) {
+	for i := range targets {
+		t := &targets[i]
+		if t.plan, err = dns.Read(c.Context, t.provider, t.zone, options); err != nil {
+			return failed(err)
+		}
+	}
+	return nil
 }
 
 // wantedDNS are the zones of the bundle, from disk or compiled now.

@@ -3,6 +3,10 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -10,6 +14,21 @@ import (
 	"skep/networks"
 	"skep/services/dns/dnstest"
 )
+
+// previewed stands in for a Swarm with a service of a preview that has two sites.
+func previewed(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", "1.41")
+		w.Header().Set("Content-Type", "application/json")
+		if strings.HasSuffix(r.URL.Path, "/services") {
+			fmt.Fprint(w, `[{"ID": "1", "Spec": {"Name": "pr-1-app_web", "Labels": {"com.docker.stack.namespace": "pr-1-app",
+				"caddy_0": "pr-1-app.example.com", "caddy_1": "https://pr-1-two.example.com"}}}]`)
+		}
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
 
 // The scripts of testdata/dns run against a fake of Cloudflare's API.
 func TestDNSScripts(t *testing.T) {
@@ -35,6 +54,9 @@ func TestDNSScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			f := dnstest.NewCloudflare(t, "example.com")
 			f.AddTunnel("local", tunnel, "local", `{"ingress":[{"service":"http_status:404"}]}`)
+			f.AddTunnel("previewed", tunnel, "cloudflare", `{"ingress":[
+				{"hostname":"pr-1-app.example.com","service":"https://ingress_caddy"},{"hostname":"old.example.com","service":"https://ingress_caddy"},
+				{"service":"http_status:404"}]}`)
 			f.AddTunnel("remote", tunnel, "cloudflare", `{"ingress":[
 				{"hostname":"old.example.com","service":"https://ingress_caddy","originRequest":{"originServerName":"old.example.com"}},
 				{"hostname":"ssh.example.com","service":"ssh://host:22"},
@@ -44,6 +66,7 @@ func TestDNSScripts(t *testing.T) {
 				{"hostname":"c.example.com","service":"https://ingress_caddy"},{"service":"http_status:404"}]}`)
 			e.Values[key{}] = f
 			e.Setenv("CLOUDFLARE_API_URL", f.URL)
+			e.Setenv("DOCKER_HOST", strings.Replace(previewed(t), "http:", "tcp:", 1))
 			return nil
 		},
 	})

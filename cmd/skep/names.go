@@ -10,12 +10,14 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"skep/generator/problem"
 	"skep/networks"
 	"skep/services/deploy"
 	"skep/services/dns"
 	"skep/services/dns/cloudflare"
 	"skep/services/dns/providers"
 	"skep/services/dns/tunnel"
+	"skep/services/swarm"
 )
 
 // namesFlags are those of commands that plan or change the names of hosts.
@@ -45,7 +47,7 @@ func names(c *cli.Context, p deploy.Project, grace time.Duration) []deploy.Names
 		out = append(out, zoneNames{zone: zone, provider: provider, cluster: cluster, grace: grace, err: cmp.Or(clusterErr, err), now: time.Now})
 	}
 	if p.Tunnel != nil {
-		t := tunnelNames{origin: p.Tunnel.Origin, owners: owners(p.Zones)}
+		t := tunnelNames{origin: p.Tunnel.Origin, owners: owners(p.Zones), share: dns.DefaultShare}
 		if t.want, t.err = tunnel.Parse(p.Tunnel.Rules); t.err == nil {
 			t.at, t.err = openTunnel(c, t.want.Tunnel)
 		}
@@ -67,6 +69,34 @@ func owners(zones []networks.Zone) map[string]string {
 
 func unread(kind deploy.NamesKind, name string, err error) deploy.NamesPlan {
 	return deploy.NamesPlan{Kind: kind, Name: name, Unread: err.Error()}
+}
+
+const servedHelp = "A name that a service of the Swarm still answers for, as a preview's does, stays. While the Swarm cannot be\n" +
+	"read all names stay; --no-swarm goes by the project alone.\n\n"
+
+func noSwarmFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "no-swarm", Usage: "let go what the project does not want, whatever the Swarm answers for"}
+}
+
+// served picks the hosts that stay though the project does not want them: those
+// that something in the Swarm answers for, and all while nobody can say.
+func (p *program) served(c *cli.Context) func(host string) bool {
+	if c.Bool("no-swarm") {
+		return func(string) bool { return false }
+	}
+	ctx, cancel := context.WithTimeout(c.Context, namesPatience)
+	defer cancel()
+	var keep func(string) bool
+	if err := withSwarm(func(engine *swarm.Client) error {
+		services, err := engine.Services(ctx)
+		keep = deploy.Served(services)
+		return err
+	}); err != nil {
+		fmt.Fprintln(p.stderr, "warning: no name goes, for the Swarm cannot be read:", problem.Printable(err.Error()))
+		fmt.Fprintln(p.stderr, "  DOCKER_HOST must name a manager; --no-swarm goes by the project alone")
+		return func(string) bool { return true }
+	}
+	return keep
 }
 
 // zoneNames keep the records of a zone.
@@ -115,16 +145,9 @@ func (z zoneNames) Apply(ctx context.Context, keep func(string) bool, may func(d
 
 // read plans the zone, without what somebody else in the Swarm answers to.
 func (z zoneNames) read(ctx context.Context, keep func(string) bool) (dns.Plan, error) {
-	live, err := z.provider.List(ctx)
-	if err != nil {
-		return dns.Plan{}, fmt.Errorf("list the records of %s: %w", z.zone.Domain, err)
-	}
-	live = slices.DeleteFunc(live, func(l dns.Live) bool {
-		return l.Mark != nil && l.Mark.Cluster == z.cluster && keep(l.Name) && !z.wants(l.Name)
+	return dns.Read(ctx, z.provider, z.zone, dns.Options{
+		Cluster: z.cluster, Now: z.now(), Grace: z.grace, Share: dns.DefaultShare, Keep: keep,
 	})
-	return dns.Compare(z.zone, live, z.provider.Traits(), dns.Options{
-		Cluster: z.cluster, Now: z.now(), Grace: z.grace, Share: dns.DefaultShare,
-	}), nil
 }
 
 func (z zoneNames) wants(name string) bool {
@@ -159,6 +182,7 @@ type tunnelNames struct {
 	want   tunnel.Config
 	origin string
 	owners map[string]string
+	share  float64 // of the rules that may go at once
 	at     *cloudflare.Tunnel
 	err    error
 }
@@ -181,7 +205,7 @@ func (t tunnelNames) Plan(ctx context.Context, keep func(string) bool) deploy.Na
 	plan := t.plan(read.Rules, func(c tunnel.Change) bool { return kept(c, keep) })
 	held := plan.Held
 	if held {
-		plan = t.plan(read.Rules, func(c tunnel.Change) bool { return c.Action == tunnel.Remove })
+		plan = t.plan(read.Rules, removes)
 	}
 	out := deploy.NamesPlan{Kind: deploy.NamesTunnel, Name: t.want.Tunnel, Unchanged: plan.Unchanged}
 	for _, c := range plan.Changes {
@@ -213,15 +237,15 @@ func (t tunnelNames) Apply(ctx context.Context, keep func(string) bool, may func
 }
 
 // kept reports whether a rule that would go is somebody else's in the Swarm.
-func kept(c tunnel.Change, keep func(string) bool) bool {
-	return c.Action == tunnel.Remove && keep(c.Hostname)
-}
+func kept(c tunnel.Change, keep func(string) bool) bool { return removes(c) && keep(c.Hostname) }
+
+func removes(c tunnel.Change) bool { return c.Action == tunnel.Remove }
 
 // plan leaves out the changes that are refused. The API takes all rules at
 // once, so that what stays is part of what is wanted.
 func (t tunnelNames) plan(live []tunnel.Rule, refused func(tunnel.Change) bool) tunnel.Plan {
 	compare := func(rules []tunnel.Rule) tunnel.Plan {
-		return tunnel.Compare(tunnel.Config{Tunnel: t.want.Tunnel, Rules: rules}, live, t.origin, dns.DefaultShare)
+		return tunnel.Compare(tunnel.Config{Tunnel: t.want.Tunnel, Rules: rules}, live, t.origin, t.share)
 	}
 	rules := slices.Clone(t.want.Rules)
 	var last tunnel.Rule // a rule for every other host that stays

@@ -35,7 +35,7 @@ func (p *program) tunnel() *cli.Command {
 				Name:  "sync",
 				Usage: "Write the tunnel's ingress rules",
 				Description: "Makes the changes that plan shows, in one call. When more rules would go than --max-removals allows,\n" +
-					"nothing is changed without --force.\n\nExamples:\n   skep tunnel sync\n   skep tunnel sync --dry-run",
+					"nothing is changed without --force.\n\n" + servedHelp + "Examples:\n   skep tunnel sync\n   skep tunnel sync --dry-run",
 				Flags:  tunnelFlags(&cli.BoolFlag{Name: "dry-run", Usage: "change nothing, as plan does"}),
 				Action: func(c *cli.Context) error { return p.runTunnel(c, c.Bool("dry-run")) },
 			},
@@ -49,6 +49,7 @@ func tunnelFlags(more ...cli.Flag) []cli.Flag {
 		&cli.StringFlag{Name: "account", Usage: "`ID` of the Cloudflare account, in place of CLOUDFLARE_ACCOUNT_ID"},
 		&cli.Float64Flag{Name: "max-removals", Value: dns.DefaultShare, Usage: "part of the cluster's rules that may go at once"},
 		&cli.BoolFlag{Name: "force", Usage: "let rules go, however many"},
+		noSwarmFlag(),
 	}, more...)
 }
 
@@ -81,7 +82,12 @@ func (p *program) runTunnel(c *cli.Context, dry bool) error {
 	if err != nil {
 		return failed(err)
 	}
-	plan := tunnel.Compare(want, read.Rules, loaded.cluster.Tunnel.Origin, c.Float64("max-removals"))
+	names := tunnelNames{want: want, origin: loaded.cluster.Tunnel.Origin, share: c.Float64("max-removals")}
+	plan := names.plan(read.Rules, func(tunnel.Change) bool { return false })
+	if slices.ContainsFunc(plan.Changes, removes) {
+		keep := p.served(c)
+		plan = names.plan(read.Rules, func(change tunnel.Change) bool { return kept(change, keep) })
+	}
 	plan.Held = plan.Held && !c.Bool("force")
 	if err := p.showTunnel(c, plan); err != nil {
 		return err

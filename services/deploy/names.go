@@ -114,12 +114,18 @@ func (p Project) concerns(c NameChange, scope Scope) bool {
 // keptHosts are the hosts of what runs beside the project: previews, and stacks
 // that it no longer has and that are not down yet.
 func (p Project) keptHosts(live Live) func(host string) bool {
+	return Served(slices.DeleteFunc(slices.Clone(live.Services), func(s swarm.Service) bool {
+		_, ok := p.Release(stack.Name(s.Spec.Labels[labelNamespace]))
+		return ok
+	}))
+}
+
+// Served picks the hosts that services have a site for.
+func Served(services []swarm.Service) func(host string) bool {
 	hosts := map[string]bool{}
-	for _, s := range live.Services {
-		if _, ok := p.Release(stack.Name(s.Spec.Labels[labelNamespace])); !ok {
-			for _, host := range siteHosts(s.Spec.Labels) {
-				hosts[host] = true
-			}
+	for _, s := range services {
+		for _, host := range siteHosts(s.Spec.Labels) {
+			hosts[host] = true
 		}
 	}
 	return func(host string) bool { return hosts[host] }

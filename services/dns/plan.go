@@ -62,6 +62,9 @@ type Options struct {
 	// Stale: what is wanted may be out of date, so that no record goes or begins
 	// to.
 	Stale bool
+	// Keep picks names that something answers to that the zone does not know of:
+	// their records stay as they are. Nil picks none.
+	Keep func(name string) bool
 }
 
 // Defaults of the options.
@@ -100,6 +103,11 @@ func Compare(zone Zone, live []Live, traits Traits, o Options) Plan {
 	return c.plan
 }
 
+// Removes reports whether a record goes, begins to, or would if it were let.
+func (p Plan) Removes() bool {
+	return len(p.Held) > 0 || slices.ContainsFunc(p.Changes, func(c Change) bool { return c.Action == Retire || c.Action == Remove })
+}
+
 type comparison struct {
 	zone    Zone
 	traits  Traits
@@ -116,7 +124,7 @@ type comparison struct {
 func (c *comparison) read(live []Live) {
 	for _, l := range live {
 		switch {
-		case !c.zone.Holds(l.Name):
+		case !c.zone.Holds(l.Name), c.kept(l):
 		case l.Mark != nil && l.Mark.Cluster == c.options.Cluster:
 			c.mine[l.Name] = append(c.mine[l.Name], l)
 			if !l.Orphan {
@@ -141,6 +149,12 @@ func (c *comparison) read(live []Live) {
 	for name := range c.refused {
 		delete(c.desired, name)
 	}
+}
+
+// kept reports whether a record of the cluster that nothing wants stays.
+func (c *comparison) kept(l Live) bool {
+	return l.Mark != nil && l.Mark.Cluster == c.options.Cluster && c.options.Keep != nil && c.options.Keep(l.Name) &&
+		!slices.ContainsFunc(c.zone.Records, func(r networks.Record) bool { return r.Name == l.Name })
 }
 
 // same compares records but for owner, TTL and proxy.

@@ -129,6 +129,24 @@ func TestStale(t *testing.T) {
 	}
 }
 
+// What somebody answers for stays; a name that is wanted is planned all the same.
+func TestKeep(t *testing.T) {
+	live := []Live{
+		mine(rec("a.example.com", networks.A, "192.0.2.1"), time.Time{}),
+		mine(rec("b.example.com", networks.A, "192.0.2.2"), time.Time{}),
+		mine(rec("c.example.com", networks.A, "192.0.2.3"), now.Add(-2*time.Hour)),
+		mine(rec("d.example.com", networks.A, "192.0.2.4"), time.Time{}),
+	}
+	wanted := []networks.Record{rec("a.example.com", networks.A, "192.0.2.9")}
+	p := compare(wanted, live, Traits{}, Options{Keep: func(name string) bool { return name != "d.example.com" }})
+	if got, want := summary(p), "update A a.example.com, retire A d.example.com"; got != want || !p.Removes() {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if p := compare(wanted, live, Traits{}, Options{Keep: func(string) bool { return true }}); p.Removes() {
+		t.Errorf("got %s", summary(p))
+	}
+}
+
 func TestShare(t *testing.T) {
 	var live []Live
 	for i := range 20 {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"skep/internal/logtest"
 )
 
 // streams is an engine whose logs and events wait for lines, and whose
@@ -69,7 +71,13 @@ func (s *streams) echo(w http.ResponseWriter) {
 func startStreams(t *testing.T, env ...string) (s *streams, address string) {
 	t.Helper()
 	s = &streams{lines: make(chan string), left: make(chan struct{})}
-	return s, serve(t, startHandler(t, s), t.Output(), env...)
+	log := &logtest.Buffer{}
+	t.Cleanup(func() { // when the proxy has ended
+		if strings.Contains(log.String(), "read error") {
+			t.Errorf("the end of a stream is no fault:\n%s", log)
+		}
+	})
+	return s, serve(t, startHandler(t, s), log, env...)
 }
 
 // open asks for a stream and returns its lines.

@@ -116,7 +116,7 @@ func (t *transport) exchange(c *connection, r *http.Request) (*http.Response, er
 		stop()
 		return nil, err
 	}
-	b := &body{from: response.Body, connection: c, stop: stop}
+	b := &body{from: response.Body, connection: c, gone: r.Context().Err, stop: stop}
 	if !response.Close {
 		b.home = t
 	}
@@ -147,15 +147,19 @@ func (c *connection) ask(r *http.Request) (*http.Response, error) {
 type body struct {
 	from       io.ReadCloser
 	connection *connection
-	home       *transport // nil where Docker closes the connection
+	home       *transport   // nil where Docker closes the connection
+	gone       func() error // why nobody reads any more, as net/http says it
 	stop       func() bool
 	ended      bool
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.from.Read(p)
-	if err == io.EOF {
+	switch gone := b.gone(); {
+	case err == io.EOF:
 		b.end()
+	case err != nil && gone != nil:
+		err = gone
 	}
 	return n, err
 }

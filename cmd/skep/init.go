@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -36,6 +37,9 @@ func (p *program) init() *cli.Command {
 			if dir == "" {
 				dir = "."
 			}
+			if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+				return usage("%s is a file", dir).because("init makes a project in a folder: name another, or one that is not there yet")
+			}
 			project, err := p.describe(c, dir)
 			if err != nil {
 				return err
@@ -54,7 +58,7 @@ func (p *program) init() *cli.Command {
 			if dir != "." {
 				here = "cd " + dir + " && "
 			}
-			_, err = fmt.Fprintf(p.stdout, "\nNext: %sskep generate && sh build/deploy.sh && curl http://whoami.%s\n", here, project.Domain)
+			_, err = fmt.Fprintf(p.stdout, "\nNext: %sskep deploy && curl http://whoami.%s\n", here, project.Domain)
 			return err
 		},
 	}

@@ -7,7 +7,7 @@ set -eu
 have() { command -v "$1" >/dev/null 2>&1; }
 
 servers=
-[ "${1:-}" != test ] || servers='dig dnsmasq haproxy knotd named'
+[ "${1:-}" != test ] || servers='dig dnsmasq docker-registry haproxy knotd named'
 
 missing() {
 	have curl || echo curl
@@ -31,7 +31,7 @@ wanted=$(echo $wanted)
 
 if [ "$(id -u)" != 0 ] || ! have apt-get; then
 	echo "Missing: $wanted. Install Docker Engine (https://docs.docker.com/engine/install/), iptables, iproute2, util-linux, curl, git and PostgreSQL," >&2
-	echo "for tests also haproxy, knot, bind9, bind9-dnsutils and dnsmasq-base, or run this as root on Debian or Ubuntu." >&2
+	echo "for tests also haproxy, knot, bind9, bind9-dnsutils, dnsmasq-base and docker-registry, or run this as root on Debian or Ubuntu." >&2
 	exit 1
 fi
 

@@ -31,7 +31,7 @@ func (p *program) adopt() *cli.Command {
 				return advise(err)
 			}
 			want.Networks = nil
-			o := deploy.Options{Who: who(), Now: time.Now, Commit: commit(c.Context, loaded.dir)}
+			o := deploy.Options{Who: who(), Now: time.Now, Commit: committed(c.Context, loaded.dir)}
 			return withSwarm(func(engine *swarm.Client) error {
 				plan, err := deploy.Adopt(c.Context, engine, want, o)
 				if err != nil {

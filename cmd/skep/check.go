@@ -35,7 +35,7 @@ func (p *program) check() *cli.Command {
 			default:
 				return usage("there is no format %q", format).because("text, json and sarif are there")
 			}
-			loaded, err := load(c)
+			loaded, err := load(c, toRead)
 			if err != nil {
 				return err
 			}

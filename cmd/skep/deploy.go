@@ -47,12 +47,14 @@ func (p *program) deploy() *cli.Command {
 			&cli.BoolFlag{Name: "dry-run", Usage: "show the plan and change nothing"},
 		}, append(waitFlags(), namesFlags()...)...),
 		Action: func(c *cli.Context) error {
-			want, o, err := p.deployInput(c)
-			if err != nil {
-				return err
-			}
-			o.Names = names(c, want, dns.DefaultGrace)
-			return withLogins(c, func(engine *swarm.Client) error {
+			return withLogins(c, func(client *swarm.Client) error {
+				engine, stop := deploy.ReadAhead(c.Context, client)
+				defer stop()
+				want, o, err := p.deployInput(c)
+				if err != nil {
+					return err
+				}
+				o.Names = names(c, want, dns.DefaultGrace)
 				if c.Bool("dry-run") {
 					plan, err := p.showPlan(c, engine, want, o.Scope)
 					if err == nil && o.Expect != nil && !o.Expect.Same(plan) {
@@ -95,7 +97,7 @@ func (p *program) deployInput(c *cli.Context) (deploy.Project, deploy.Options, e
 	}
 	names := stackNames(c)
 	o.Scope = deploy.Scope{Prune: c.Bool("prune"), Partial: len(names) > 0}
-	o.Commit = commit(c.Context, loaded.dir)
+	o.Commit = committed(c.Context, loaded.dir)
 	want, err = want.Only(names...)
 	return want, o, advise(err)
 }
@@ -142,7 +144,7 @@ type failedOne struct {
 }
 
 // runDeploy deploys and says how it goes.
-func (p *program) runDeploy(c *cli.Context, engine *swarm.Client, want deploy.Project, o deploy.Options) error {
+func (p *program) runDeploy(c *cli.Context, engine deploy.Engine, want deploy.Project, o deploy.Options) error {
 	if c.Bool("json") {
 		var told warnings
 		o.Report = told.report

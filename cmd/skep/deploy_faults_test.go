@@ -2,12 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"skep/internal/swarmtest"
 	"skep/secrets/secretstest"
 	"skep/services/deploy"
 )
@@ -40,6 +43,16 @@ func TestDeployFaultsOnASwarm(t *testing.T) {
 		if left := docker(t, b.s, "service", "ls", "-q"); left != "" {
 			t.Errorf("services are left: %s", left)
 		}
+		// An engine lists a network for a while that the Swarm has removed, and a deploy would count on it.
+		err := swarmtest.Poll(time.Minute, func() error {
+			if left := docker(t, b.s, "network", "ls", "-q", "-f", "name=^app$"); left != "" {
+				return fmt.Errorf("network app is listed: %s", left)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	})
 	step("a global service", func(t *testing.T) {
 		b.app("replicas: 2", "mode: global")
@@ -47,7 +60,7 @@ func TestDeployFaultsOnASwarm(t *testing.T) {
 		contains(t, b.skep(t, exitDone, "status"), "1/1")
 	})
 	step("a job that becomes a service, and back", func(t *testing.T) {
-		b.app("replicas: 2", "mode: global", "    command: [\"-h\"]\n    x-job: {before: [web]}\n", "    healthcheck: {test: [CMD, /whoami, -healthcheck], interval: 500ms}\n", ", restart_policy: {condition: none}", "")
+		b.app("replicas: 2", "mode: global", "    command: [\"-h\"]\n    x-job: {before: [web]}\n", "    healthcheck: {test: [CMD, /whoami, -healthcheck], interval: 1s}\n", ", restart_policy: {condition: none}", "")
 		contains(t, b.skep(t, exitDone, "deploy"), "removed service app_migrate", "service app_migrate is up")
 		b.app("replicas: 2", "mode: global")
 		contains(t, b.skep(t, exitDone, "plan"), "-/+ job app_migrate")
@@ -60,6 +73,7 @@ func TestDeployFaultsOnASwarm(t *testing.T) {
 		contains(t, skep(t, env, exitFailed, "-C", b.dir, "deploy", "--with-registry-auth"), "config.json")
 		skep(t, env, exitDone, "-C", b.dir, "deploy")
 	})
+	step("a private registry", b.privateImage)
 	step("doctor", func(t *testing.T) {
 		server := httptest.NewServer(secretstest.NewConnect("token"))
 		env := append(b.env(), "OP_CONNECT_HOST="+server.URL)

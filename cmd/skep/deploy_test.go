@@ -2,15 +2,10 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
-	"net/http/httputil"
-	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -42,7 +37,7 @@ services:
     image: whoami:0.1
     environment: {A: "1", B: "a $$b"}
     x-files: ["conf.txt:/conf.txt"]
-    healthcheck: {test: [CMD, /whoami, -healthcheck], interval: 500ms, start_period: 5s, retries: 2}
+    healthcheck: {test: [CMD, /whoami, -healthcheck], interval: 1s, retries: 20}
     mem_limit: 64m
     deploy: {endpoint_mode: dnsrr, replicas: 2}
     networks: {default: {}, shared: {}}
@@ -214,7 +209,7 @@ func TestDeployOnASwarm(t *testing.T) {
 		back(t, "app_web.", "on node1", "likely cause: the node has no such image")
 	})
 	step("a failing health check", func(t *testing.T) {
-		b.app("-healthcheck]", "-nope]", `A: "1"`, `A: "4"`, "5s, retries", "1ms, retries")
+		b.app("-healthcheck]", "-nope]", `A: "1"`, `A: "4"`, "retries: 20", "retries: 1")
 		back(t, "health check fails", "app_web.")
 	})
 	step("a crash loop", func(t *testing.T) {
@@ -314,21 +309,8 @@ func TestAdoptOnASwarm(t *testing.T) {
 	}
 	project := deploy.Project{Releases: []deploy.Release{release}}
 	engine := b.engine(t)
-	compare := func() deploy.Plan {
-		live, err := deploy.Read(t.Context(), engine)
-		if err != nil {
-			t.Fatal(err)
-		}
-		plan, err := deploy.Compare(project, live, deploy.Scope{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return plan
-	}
-	if plan := compare(); !plan.Empty() {
-		var out bytes.Buffer
-		_ = plan.WriteText(&out, problem.Paint{})
-		t.Fatalf("a stack that docker deployed differs from its own file:\n%s", &out)
+	if plan := comparison(t, engine, project); !plan.Empty() {
+		t.Fatalf("a stack that docker deployed differs from its own file:\n%s", textOf(plan))
 	}
 	err = swarmtest.Poll(30*time.Second, func() error {
 		if got := docker(t, b.s, "service", "ps", "-f", "desired-state=running", "-q", "all_b"); got == "" {
@@ -349,8 +331,8 @@ func TestAdoptOnASwarm(t *testing.T) {
 	if got := b.inspect(t, "all_b", `{{index .Spec.Labels "skep.stack"}} {{index .Spec.Labels "skep.revision"}}`); got != "all 1" {
 		t.Errorf("labels say %q", got)
 	}
-	if plan := compare(); !plan.Empty() {
-		t.Errorf("adopted, it differs: %+v", plan.Stacks)
+	if plan := comparison(t, engine, project); !plan.Empty() {
+		t.Errorf("adopted, it differs:\n%s", textOf(plan))
 	}
 	live, err := deploy.Read(t.Context(), engine)
 	if err != nil {
@@ -363,99 +345,24 @@ func TestAdoptOnASwarm(t *testing.T) {
 	}
 }
 
-// A deployer that is killed with the signal that nobody can catch, before or
-// after any of its writes, leaves a Swarm that the next deploy finishes.
-func TestKilledOnASwarm(t *testing.T) {
-	b := newDeployBed(t)
-	engine := b.engine(t)
-	b.skep(t, exitDone, "deploy")
-	for at, done := 0, false; !done; at++ {
-		b.app(`A: "1"`, fmt.Sprintf(`A: "kill %d"`, at))
-		b.write("app/conf.txt", fmt.Sprintf("kill %d\n", at))
-		started := make(chan struct{})
-		var cmd *exec.Cmd
-		killer := newKiller(t, strings.TrimPrefix(b.s.Host(), "unix://"), at/2, at%2 == 1, func() { <-started; cmd.Process.Kill() })
-		cmd = process(t.Context(), []string{"DOCKER_HOST=" + killer.host}, "-C", b.dir, "deploy", "--json")
-		var out bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &out
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		close(started)
-		err := cmd.Wait()
-		if done = !killer.killed.Load(); done && err != nil {
-			t.Fatalf("%v\n%s", err, &out)
-		}
-		// The next deploy, with a lease that is taken over sooner.
-		next := deploy.Options{Who: "next", Now: time.Now, Term: time.Second, Timeout: time.Minute}
-		if _, err := deploy.Deploy(t.Context(), engine, b.project(t), next); err != nil {
-			t.Fatalf("killed at %d: the next deploy failed: %v", at, err)
-		}
-		contains(t, b.skep(t, exitDone, "plan", "--detailed-exitcode"), "No changes")
-		want := fmt.Sprintf("[A=kill %d B=a $b]", at)
-		if got := b.inspect(t, "app_web", "{{.Spec.TaskTemplate.ContainerSpec.Env}}"); got != want {
-			t.Errorf("killed at %d: web has %s", at, got)
-		}
-		if got := b.inspect(t, "app_migrate", "{{.JobStatus.JobIteration.Index}}"); got != "0" {
-			t.Errorf("killed at %d: the job ran again", at)
-		}
-		if t.Failed() {
-			return
-		}
-	}
-}
-
-// killer passes the Docker API on and kills at a write.
-type killer struct {
-	host   string
-	killed atomic.Bool
-}
-
-func newKiller(t *testing.T, socket string, at int, after bool, kill func()) *killer {
+// comparison is what a deploy of the project would do.
+func comparison(t *testing.T, engine *swarm.Client, project deploy.Project) deploy.Plan {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "skep-kill-") // a socket's path is short
+	live, err := deploy.Read(t.Context(), engine)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	k := &killer{host: "unix://" + filepath.Join(dir, "s")}
-	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "docker"})
-	proxy.FlushInterval = -1
-	proxy.ErrorLog = quiet
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}}
-	t.Cleanup(transport.CloseIdleConnections)
-	proxy.Transport = transport
-	var writes atomic.Int64
-	server := &http.Server{ErrorLog: quiet, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		write := r.Method == http.MethodPost || r.Method == http.MethodDelete
-		mine := write && writes.Add(1)-1 == int64(at)
-		if mine && !after {
-			k.killed.Store(true)
-			kill()
-			return
-		}
-		proxy.ServeHTTP(w, r)
-		if mine {
-			k.killed.Store(true)
-			kill()
-		}
-	})}
-	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	plan, err := deploy.Compare(project, live, deploy.Scope{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		server.Serve(l)
-	}()
-	t.Cleanup(func() {
-		server.Close()
-		<-served
-	})
-	return k
+	return plan
+}
+
+func textOf(plan deploy.Plan) string {
+	var out bytes.Buffer
+	_ = plan.WriteText(&out, problem.Paint{})
+	return out.String()
 }
 
 // What --json says is JSON, whole, when a deploy fails too.

@@ -29,8 +29,11 @@ func (p *program) diff() *cli.Command {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			loaded, err := p.compile(c)
+			loaded, err := p.compile(c, toRead)
 			if err != nil {
+				return err
+			}
+			if err := loaded.bundle.Encode(); err != nil {
 				return err
 			}
 			changes, err := compareFolder(loaded.bundle, c.String("o"))

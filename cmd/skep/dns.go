@@ -140,7 +140,7 @@ func (p *program) wantedDNS(c *cli.Context) (networks.DNS, error) {
 		}
 		return d, nil
 	}
-	loaded, err := p.compile(c)
+	loaded, err := p.compile(c, toRead)
 	if err != nil {
 		return networks.DNS{}, err
 	}

@@ -129,7 +129,7 @@ type originReport struct {
 
 // explainOutput explains lines of an emitted file.
 func (p *program) explainOutput(c *cli.Context, arg string) error {
-	loaded, err := load(c)
+	loaded, err := load(c, toRead)
 	if err != nil {
 		return err
 	}

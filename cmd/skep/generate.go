@@ -30,7 +30,7 @@ func (p *program) generate() *cli.Command {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			loaded, err := p.compile(c)
+			loaded, err := p.compile(c, toRead)
 			if err != nil {
 				return err
 			}
@@ -38,6 +38,9 @@ func (p *program) generate() *cli.Command {
 				if err := loaded.text(p.stderr).Write(p.stderr, loaded.problems); err != nil {
 					return err
 				}
+			}
+			if err := loaded.bundle.Encode(); err != nil {
+				return err
 			}
 			dir := c.String("o")
 			var changes []bundle.Change

@@ -27,7 +27,7 @@ func (p *program) graph() *cli.Command {
 			if render == nil {
 				return usage("there is no format %q", c.String("format")).because("mermaid, dot and svg are there")
 			}
-			loaded, err := p.compile(c)
+			loaded, err := p.compile(c, toRead)
 			if err != nil {
 				return err
 			}

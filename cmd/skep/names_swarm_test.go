@@ -26,7 +26,7 @@ x-tier: application
 services:
   caddy:
     image: whoami:0.1
-    healthcheck: {test: [CMD, /whoami, -healthcheck], interval: 500ms, start_period: 5s}
+    healthcheck: {test: [CMD, /whoami, -healthcheck], interval: 1s, retries: 20}
     mem_limit: 64m
     deploy: {endpoint_mode: dnsrr}
 `
@@ -38,7 +38,7 @@ services:
   web:
     image: whoami:0.1
     x-ingress: {host: app, port: 8080}
-    healthcheck: {test: [CMD, /whoami, -healthcheck], interval: 500ms, start_period: 5s}
+    healthcheck: {test: [CMD, /whoami, -healthcheck], interval: 1s, retries: 20}
     mem_limit: 64m
     deploy: {endpoint_mode: dnsrr}
 `

@@ -33,21 +33,28 @@ func (p *program) plan() *cli.Command {
 			&cli.StringFlag{Name: "out", Usage: "write the plan to `FILE`, for `skep deploy FILE`"},
 			&cli.BoolFlag{Name: "markdown", Usage: "write Markdown, for a pull request"},
 			&cli.BoolFlag{Name: "detailed-exitcode", Usage: "exit with 4 when there are changes"},
+			&cli.BoolFlag{Name: "before-sync", Usage: "count secrets that are missing as made, as `skep secrets sync` comes before the deploy"},
 		}, namesFlags()...),
 		Action: func(c *cli.Context) error {
+			if c.Bool("before-sync") && c.String("out") != "" {
+				return usage("a plan --before-sync is not to be deployed").because("`skep secrets sync`, then plan with --out")
+			}
 			if name := c.String("preview"); name != "" {
 				return p.planPreview(c, name)
 			}
-			_, want, err := p.desired(c)
-			if err != nil {
-				return err
-			}
-			names := stackNames(c)
-			if want, err = want.Only(names...); err != nil {
-				return advise(err)
-			}
-			scope := deploy.Scope{Prune: c.Bool("prune"), Partial: len(names) > 0}
-			return withSwarm(func(engine *swarm.Client) error { return p.runPlan(c, engine, want, scope) })
+			return withSwarm(func(client *swarm.Client) error {
+				engine, stop := deploy.ReadAhead(c.Context, client)
+				defer stop()
+				_, want, err := p.desired(c)
+				if err != nil {
+					return err
+				}
+				names := stackNames(c)
+				if want, err = want.Only(names...); err != nil {
+					return err
+				}
+				return p.runPlan(c, engine, want, deploy.Scope{Prune: c.Bool("prune"), Partial: len(names) > 0, BeforeSync: c.Bool("before-sync")})
+			})
 		},
 	}
 }

@@ -87,7 +87,7 @@ func (p *program) planPreview(c *cli.Context, name string) error {
 	})
 }
 
-// planOf shows what up would do. The secrets that up makes count as made.
+// planOf shows what up would do, which makes the secrets first.
 func (p *program) planOf(c *cli.Context, engine *swarm.Client, project *previewProject) error {
 	live, err := deploy.Read(c.Context, engine)
 	if err != nil {
@@ -97,11 +97,17 @@ func (p *program) planOf(c *cli.Context, engine *swarm.Client, project *previewP
 	if err := p.buildPreview(c, project); err != nil {
 		return err
 	}
-	return p.runPlan(c, coming{engine, project.secretNames()}, project.want, previewScope)
+	return p.runPlan(c, engine, project.want, previewBeforeSync())
 }
 
 // previewScope removes what a preview no longer has: nobody goes back to it.
 var previewScope = deploy.Scope{Prune: true, Partial: true}
+
+func previewBeforeSync() deploy.Scope {
+	scope := previewScope
+	scope.BeforeSync = true
+	return scope
+}
 
 // previewReport is what up --json says.
 type previewReport struct {
@@ -122,8 +128,8 @@ func (p *program) raise(c *cli.Context, engine *swarm.Client, project *previewPr
 	if err := p.buildPreview(c, project); err != nil {
 		return err
 	}
-	if names := project.secretNames(); len(names) > 0 {
-		if err := p.mayRaise(c, coming{engine, names}, project); err != nil {
+	if len(project.wanted) > 0 {
+		if err := p.mayRaise(c, engine, project); err != nil {
 			return err
 		}
 		made, err := project.sync(c, engine)
@@ -139,7 +145,7 @@ func (p *program) raise(c *cli.Context, engine *swarm.Client, project *previewPr
 			return err
 		}
 	}
-	o.Scope, o.Commit = previewScope, commit(c.Context, project.dir)
+	o.Scope, o.Commit = previewScope, committed(c.Context, project.dir)
 	o.Note = "preview " + string(project.name)
 	o.Names = names(c, project.want, dns.DefaultGrace)
 	if c.Bool("json") {
@@ -169,7 +175,7 @@ func (p *program) mayRaise(c *cli.Context, engine deploy.Reader, project *previe
 	if err != nil {
 		return err
 	}
-	plan, err := deploy.Compare(project.want, live, previewScope)
+	plan, err := deploy.Compare(project.want, live, previewBeforeSync())
 	if err != nil || plan.Ready() == nil {
 		return err
 	}

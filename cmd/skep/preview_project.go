@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	moby "github.com/moby/moby/api/types/swarm"
 	"github.com/urfave/cli/v2"
 
 	"skep/generator/bundle"
@@ -49,7 +48,7 @@ func (p *program) previewProject(c *cli.Context, name string, stacks []string) (
 	if err != nil {
 		return nil, usage("%s", err).because("for example pr-12")
 	}
-	loaded, err := p.compile(c)
+	loaded, err := p.compile(c, toRead)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +120,7 @@ func (p *program) buildPreview(c *cli.Context, v *previewProject) error {
 	if found.Failed() {
 		return p.refuse(c, v.with)
 	}
-	b, broken, err := compileCluster(c.Context, cluster)
+	b, broken, err := compileCluster(c.Context, cluster, toDeploy)
 	if err != nil {
 		return err
 	}
@@ -153,14 +152,6 @@ func (p *program) buildPreview(c *cli.Context, v *previewProject) error {
 
 func (v *previewProject) only(list []bundle.Secret) []bundle.Secret {
 	return slices.DeleteFunc(slices.Clone(list), func(s bundle.Secret) bool { return s.Preview != string(v.name) })
-}
-
-func (v *previewProject) secretNames() []string {
-	var out []string
-	for _, s := range v.wanted {
-		out = append(out, s.Name)
-	}
-	return out
 }
 
 func (v *previewProject) stackNames() []string {
@@ -241,21 +232,4 @@ func (v *previewProject) sync(c *cli.Context, engine *swarm.Client) (made []stri
 			because("the preview was not deployed; `skep preview up %s` goes on from here", v.name)
 	}
 	return made, nil
-}
-
-// coming is a Swarm as it is once some secrets are made.
-type coming struct {
-	deploy.Reader
-	secrets []string
-}
-
-// Secrets are those that are there and those to come.
-func (s coming) Secrets(ctx context.Context) ([]moby.Secret, error) {
-	list, err := s.Reader.Secrets(ctx)
-	for _, name := range s.secrets {
-		if !slices.ContainsFunc(list, func(o moby.Secret) bool { return o.Spec.Name == name }) {
-			list = append(list, moby.Secret{Spec: moby.SecretSpec{Annotations: moby.Annotations{Name: name}}})
-		}
-	}
-	return list, err
 }

@@ -64,16 +64,15 @@ func imagesBed(t *testing.T) *deployBed {
 	return b
 }
 
+// sooner finds the example's ingress healthy after a shorter wait.
+var sooner = []string{"interval: 10s", "interval: 3s", "start_period: 10s", "start_period: 1m"}
+
 // previewBed is a Swarm with an ingress and an application that is deployed.
 func previewBed(t *testing.T) *deployBed {
 	t.Helper()
 	b := imagesBed(t)
-	ingress, err := os.ReadFile("../../stacks/examples/ingress/stack.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
 	b.write("cluster.yaml", previewCluster)
-	b.write("ingress/stack.yaml", string(ingress))
+	b.example("ingress/stack.yaml", sooner...)
 	b.write("app/stack.yaml", previewApp)
 	b.write("app/conf.txt", "x\n")
 	b.previewing(t, exitDone, "secrets", "sync")

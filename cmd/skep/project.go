@@ -39,8 +39,16 @@ func find(c *cli.Context) (string, error) {
 	return dir, err
 }
 
+// purpose is what a bundle is made for.
+type purpose int
+
+const (
+	toRead   purpose = iota
+	toDeploy         // keeps what Docker's loader made of the stacks
+)
+
 // load reads the project and runs every check on it.
-func load(c *cli.Context) (*project, error) {
+func load(c *cli.Context, to purpose) (*project, error) {
 	dir, err := find(c)
 	if err != nil {
 		return nil, err
@@ -57,7 +65,7 @@ func load(c *cli.Context) (*project, error) {
 		p.problems = append(p.problems, sound(p.cluster, p.problems)...).Sorted()
 		return p, nil
 	}
-	b, found, err := compileCluster(c.Context, p.cluster)
+	b, found, err := compileCluster(c.Context, p.cluster, to)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +75,7 @@ func load(c *cli.Context) (*project, error) {
 
 // compileCluster runs every check on a cluster and expands it. The bundle is
 // nil when the checks have said why there is none.
-func compileCluster(ctx context.Context, c *stack.Cluster) (*bundle.Bundle, problem.List, error) {
+func compileCluster(ctx context.Context, c *stack.Cluster, to purpose) (*bundle.Bundle, problem.List, error) {
 	found := check.Run(c)
 	b, err := expand.Expand(c)
 	switch {
@@ -76,6 +84,7 @@ func compileCluster(ctx context.Context, c *stack.Cluster) (*bundle.Bundle, prob
 	case err != nil:
 		return nil, nil, err
 	}
+	b.Keep = to == toDeploy
 	var docker problem.List
 	var beside sync.WaitGroup
 	beside.Go(func() { docker = check.Docker(b, c) }) // the ingress looks at one configuration after the other
@@ -157,8 +166,8 @@ func (p *project) stacks() int {
 
 // compile is load for commands that need a bundle: errors are printed and end
 // the program.
-func (p *program) compile(c *cli.Context) (*project, error) {
-	loaded, err := load(c)
+func (p *program) compile(c *cli.Context, to purpose) (*project, error) {
+	loaded, err := load(c, to)
 	if err != nil {
 		return nil, err
 	}

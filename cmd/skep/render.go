@@ -65,7 +65,7 @@ func (p *program) caddyfile(c *cli.Context) ([]byte, error) {
 	if err := noArguments(c); err != nil {
 		return nil, err
 	}
-	loaded, err := p.compile(c)
+	loaded, err := p.compile(c, toRead)
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,7 @@ func TestScripts(t *testing.T) {
 			server := httptest.NewServer(registry.New(registry.Logger(quiet)))
 			e.Defer(server.Close)
 			e.Setenv("REGISTRY", strings.TrimPrefix(server.URL, "http://"))
+			e.Setenv("GORACE", os.Getenv("GORACE"))
 			return nil
 		},
 	})

@@ -29,7 +29,7 @@ func (p *program) secrets() *cli.Command {
 			"   age                  SKEP_AGE_IDENTITY_FILE or SKEP_AGE_IDENTITY\n" +
 			"   env                  SKEP_SECRET_<VAULT>_<ITEM>_<FIELD>, SKEP_SECRETS_VERSION\n\n" +
 			"Examples:\n   skep secrets list\n   skep secrets sync && skep deploy\n   skep secrets watch",
-		Subcommands: []*cli.Command{p.secretsList(), p.secretsPlan(), p.secretsSync(), p.secretsRotate(), p.secretsWatch()},
+		Subcommands: []*cli.Command{p.secretsList(), p.secretsPlan(), p.secretsSync(), p.secretsLock(), p.secretsRotate(), p.secretsWatch()},
 	}
 }
 

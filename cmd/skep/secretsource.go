@@ -178,7 +178,7 @@ var _ secretsync.Deployer = (*rotation)(nil)
 
 // Deploy compiles the project anew, with the lock that was just written.
 func (r *rotation) Deploy(ctx context.Context, stacks []stack.Name) error {
-	loaded, err := load(r.c)
+	loaded, err := load(r.c, toDeploy)
 	if err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func (r *rotation) Deploy(ctx context.Context, stacks []stack.Name) error {
 		return err
 	}
 	_, err = deploy.Deploy(ctx, r.engine, want, deploy.Options{
-		Who: who(), Commit: commit(ctx, loaded.dir), Now: time.Now, Timeout: r.c.Duration("timeout"), Undo: r.c.Bool("undo"),
+		Who: who(), Commit: committed(ctx, loaded.dir), Now: time.Now, Timeout: r.c.Duration("timeout"), Undo: r.c.Bool("undo"),
 		Scope: deploy.Scope{Partial: true},
 	})
 	return err

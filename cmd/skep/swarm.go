@@ -61,7 +61,7 @@ func advise(err error) error {
 
 // desired compiles the project for a deploy.
 func (p *program) desired(c *cli.Context) (*project, deploy.Project, error) {
-	loaded, err := p.compile(c)
+	loaded, err := p.compile(c, toDeploy)
 	if err != nil {
 		return nil, deploy.Project{}, err
 	}
@@ -88,6 +88,11 @@ func who() string {
 		name += "@" + host
 	}
 	return name
+}
+
+// committed asks Git for the commit when a deploy wants to know it.
+func committed(ctx context.Context, dir string) func() string {
+	return func() string { return commit(ctx, dir) }
 }
 
 // commit is the commit that the project's files are at, with "+changes" when

@@ -71,8 +71,13 @@ func TestGeneratedStacksOnASwarm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ingress, err := os.ReadFile(filepath.Join(dir, "ingress/stack.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range map[string]string{
-		"app/stack.yaml": swarmApp, "app/conf.txt": "x\n", "edge/stack.yaml": edgeStack, "cluster.yaml": edgeCluster.Replace(string(cluster)),
+		"ingress/stack.yaml": strings.NewReplacer(sooner...).Replace(string(ingress)),
+		"app/stack.yaml":     swarmApp, "app/conf.txt": "x\n", "edge/stack.yaml": edgeStack, "cluster.yaml": edgeCluster.Replace(string(cluster)),
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

@@ -59,7 +59,7 @@ func (p *program) runTunnel(c *cli.Context, dry bool) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	loaded, err := p.compile(c)
+	loaded, err := p.compile(c, toRead)
 	if err != nil {
 		return err
 	}

@@ -92,6 +92,9 @@ func expanded(b *testing.B, cluster *stack.Cluster) *bundle.Bundle {
 	if err != nil {
 		b.Fatal(err)
 	}
+	if err := out.Encode(); err != nil {
+		b.Fatal(err)
+	}
 	return out
 }
 

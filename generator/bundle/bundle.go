@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	composetypes "github.com/docker/cli/cli/compose/types"
+
 	"skep/generator/problem"
 	"skep/generator/stack"
 	"skep/networks"
@@ -19,7 +21,11 @@ type Bundle struct {
 	Zones    []networks.Zone
 	Networks networks.Map
 	Secrets  []Secret
-	Files    []File // everything that is written, by path
+	Files    []File // everything that is written, by path; the Compose files once they are encoded
+
+	// Keep has Validate leave what Docker's loader makes of the stacks in
+	// Stack.Loaded, for a deploy that goes on with it. It takes memory.
+	Keep bool
 }
 
 // Stack is one Compose file for `docker stack deploy`.
@@ -34,6 +40,9 @@ type Stack struct {
 	Compose func() Compose
 	// Origins finds where the content comes from, by one more expansion.
 	Origins func() *Origins
+	// Loaded is what Docker's loader made of the content, if it was kept. It is
+	// not to be changed.
+	Loaded *composetypes.Config
 }
 
 // Compose is the content of a Compose file; every value below is a

@@ -2,6 +2,7 @@ package bundle_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -183,6 +184,41 @@ func TestValidateNamesTheStack(t *testing.T) {
 	}
 	if refused := (&bundle.Bundle{}).Validate(); len(refused) > 0 {
 		t.Errorf("an empty bundle is refused: %v", refused)
+	}
+}
+
+// TestValidateKeepsLargeStacksWhole validates a stack that is loaded in parts.
+func TestValidateKeepsLargeStacksWhole(t *testing.T) {
+	services := map[string]any{}
+	for i := range 100 {
+		services[fmt.Sprintf("app%d", i)] = map[string]any{"image": "a:1", "networks": []any{"shared"}, "configs": []any{"conf"}}
+	}
+	content := bundle.Compose{
+		"version": "3.8", "services": services,
+		"networks": map[string]any{"shared": map[string]any{"external": true}}, "configs": map[string]any{"conf": map[string]any{"file": "a/conf"}},
+	}
+	large := &bundle.Stack{Name: "large", Compose: func() bundle.Compose { return content }}
+	b := &bundle.Bundle{Stacks: []*bundle.Stack{large, stackOf("small", map[string]any{"image": "a:1"})}}
+	if refused := b.Validate(); len(refused) > 0 || large.Loaded != nil {
+		t.Fatalf("refused %v, kept %v", refused, large.Loaded)
+	}
+	b.Keep = true
+	if refused := b.Validate(); len(refused) > 0 {
+		t.Fatal(refused)
+	}
+	loaded := map[string]bool{}
+	for _, s := range large.Loaded.Services {
+		loaded[s.Name] = true
+	}
+	if len(large.Loaded.Services) != 100 || len(loaded) != 100 || len(large.Loaded.Networks) != 1 || len(large.Loaded.Configs) != 1 {
+		t.Errorf("%d services of %d names, %v, %v", len(large.Loaded.Services), len(loaded), large.Loaded.Networks, large.Loaded.Configs)
+	}
+	if len(b.Stacks[1].Loaded.Services) != 1 {
+		t.Errorf("the small stack has %v", b.Stacks[1].Loaded.Services)
+	}
+	services["app99"] = map[string]any{"image": "a:1", "deploy": map[string]any{"resources": map[string]any{"limits": map[string]any{"memory": "much"}}}}
+	if refused := b.Validate(); len(refused) != 1 || refused["large"] == nil {
+		t.Errorf("refused %v, want large", refused)
 	}
 }
 

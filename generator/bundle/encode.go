@@ -2,7 +2,9 @@ package bundle
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -16,6 +18,24 @@ type composeFile struct {
 	Volumes  map[string]any `yaml:"volumes,omitempty"`
 	Configs  map[string]any `yaml:"configs,omitempty"`
 	Secrets  map[string]any `yaml:"secrets,omitempty"`
+}
+
+// Encode adds the text of the Compose files to the bundle's files. Who deploys
+// or checks a bundle reads the values and does without.
+func (b *Bundle) Encode() error {
+	files := make([]File, len(b.Stacks))
+	errs := make([]error, len(b.Stacks))
+	each(len(b.Stacks), func(i int) {
+		s := b.Stacks[i]
+		files[i].Path = string(s.Name) + ".yaml"
+		files[i].Content, errs[i] = s.Compose().Encode(s.Source)
+	})
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	b.Files = append(b.Files, files...)
+	slices.SortFunc(b.Files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	return nil
 }
 
 // Encode writes the Compose file of the stack file source. It uses the YAML

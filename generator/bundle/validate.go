@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strconv"
@@ -16,31 +17,21 @@ import (
 // portion is how many stacks are held against Docker's schema at once.
 const portion = 32
 
+// servicesAtOnce is how many services of one stack are loaded at once, so that a
+// large one is loaded by several processors.
+const servicesAtOnce = 32
+
 // Validate holds every stack against the loader that `docker stack deploy`
 // runs, and returns what it refuses by stack.
 func (b *Bundle) Validate() map[Name]error {
-	portions := make(chan []*Stack)
 	refused := map[Name]error{}
-	var mu sync.Mutex
-	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(b.Stacks)/portion+1) {
-		workers.Go(func() {
-			for stacks := range portions {
-				for i, err := range validate(stacks) {
-					if err != nil {
-						mu.Lock()
-						refused[stacks[i].Name] = err
-						mu.Unlock()
-					}
-				}
-			}
-		})
-	}
 	for stacks := range slices.Chunk(b.Stacks, portion) {
-		portions <- stacks
+		for i, err := range validate(stacks, b.Keep) {
+			if err != nil {
+				refused[stacks[i].Name] = err
+			}
+		}
 	}
-	close(portions)
-	workers.Wait()
 	return refused
 }
 
@@ -48,20 +39,66 @@ func (b *Bundle) Validate() map[Name]error {
 //
 // The loader compiles its JSON Schema anew for each file, which costs more
 // than all the rest. The schema looks at each service, network and so on by
-// itself, so the sections of the stacks are checked as one big file first; only
-// when that fails is each stack checked alone, to name it.
-func validate(stacks []*Stack) []error {
+// itself, so the sections of the stacks are checked as one big file, while each
+// is loaded without; only when that fails is each stack checked alone, to name it.
+func validate(stacks []*Stack, keep bool) []error {
 	contents := make([]Compose, len(stacks))
-	together := map[string]map[string]any{}
+	each(len(stacks), func(i int) { contents[i] = stacks[i].Compose() })
+
+	valid := make(chan bool, 1)
+	together := together(contents)
+	go func() {
+		ok := true
+		for version, all := range together {
+			ok = ok && schema.Validate(all, version) == nil
+		}
+		valid <- ok
+	}()
+	var parts []*part
+	for i, c := range contents {
+		parts = append(parts, c.parts(i)...)
+	}
+	each(len(parts), func(i int) {
+		p := parts[i]
+		p.loaded, p.err = p.content.load(stacks[p.stack].Name, true)
+	})
+
+	schemaChecked := <-valid
+	errs := make([]error, len(stacks))
+	loaded := make([]*composetypes.Config, len(stacks))
+	for _, p := range parts {
+		switch {
+		case errs[p.stack] != nil:
+		case p.err != nil:
+			errs[p.stack] = p.err
+		case loaded[p.stack] == nil:
+			loaded[p.stack] = p.loaded
+		default:
+			loaded[p.stack].Services = append(loaded[p.stack].Services, p.loaded.Services...)
+		}
+	}
 	for i, s := range stacks {
-		contents[i] = s.Compose()
-		version, _ := contents[i]["version"].(string)
-		all := together[version]
+		if !schemaChecked || errs[i] != nil {
+			loaded[i], errs[i] = contents[i].load(s.Name, schemaChecked)
+		}
+		if keep && errs[i] == nil {
+			s.Loaded = loaded[i]
+		}
+	}
+	return errs
+}
+
+// together has the sections of all stacks in one file for each version.
+func together(contents []Compose) map[string]map[string]any {
+	out := map[string]map[string]any{}
+	for i, content := range contents {
+		version, _ := content["version"].(string)
+		all := out[version]
 		if all == nil {
 			all = map[string]any{"version": version}
-			together[version] = all
+			out[version] = all
 		}
-		for key, v := range contents[i] {
+		for key, v := range content {
 			section, ok := v.(map[string]any)
 			if !ok {
 				continue
@@ -76,19 +113,60 @@ func validate(stacks []*Stack) []error {
 			}
 		}
 	}
-	valid := true
-	for version, all := range together {
-		valid = valid && schema.Validate(all, version) == nil
-	}
-	errs := make([]error, len(stacks))
-	for i, s := range stacks {
-		errs[i] = contents[i].load(s.Name, valid)
-	}
-	return errs
+	return out
 }
 
-func (c Compose) load(name Name, schemaChecked bool) error {
-	_, err := loader.Load(composetypes.ConfigDetails{
+// part is a stack, or some of the services of a large one.
+type part struct {
+	stack   int
+	content Compose
+	loaded  *composetypes.Config
+	err     error
+}
+
+// parts divides the services. The first part has all else, and no service looks
+// at another.
+func (c Compose) parts(stack int) []*part {
+	services, _ := c["services"].(map[string]any)
+	var out []*part
+	for names := range slices.Chunk(slices.Sorted(maps.Keys(services)), servicesAtOnce) {
+		some := make(map[string]any, len(names))
+		for _, name := range names {
+			some[name] = services[name]
+		}
+		content := Compose{"version": c["version"], "services": some}
+		if len(out) == 0 {
+			content = maps.Clone(c)
+			content["services"] = some
+		}
+		out = append(out, &part{stack: stack, content: content})
+	}
+	if len(out) == 0 {
+		out = append(out, &part{stack: stack, content: c})
+	}
+	return out
+}
+
+// each calls f for every number below n, on all processors.
+func each(n int, f func(i int)) {
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), n) {
+		workers.Go(func() {
+			for i := range next {
+				f(i)
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+}
+
+func (c Compose) load(name Name, schemaChecked bool) (*composetypes.Config, error) {
+	loaded, err := loader.Load(composetypes.ConfigDetails{
 		WorkingDir:  "/",
 		ConfigFiles: []composetypes.ConfigFile{{Filename: string(name) + ".yaml", Config: c}},
 	}, func(o *loader.Options) {
@@ -96,7 +174,7 @@ func (c Compose) load(name Name, schemaChecked bool) error {
 		o.SkipInterpolation = true // what Encode escapes reads as it stands here
 	})
 	if err != nil {
-		return fmt.Errorf("docker refuses %s.yaml: %s", name, strings.TrimSpace(err.Error()))
+		return nil, fmt.Errorf("docker refuses %s.yaml: %s", name, strings.TrimSpace(err.Error()))
 	}
-	return nil
+	return loaded, nil
 }

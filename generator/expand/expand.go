@@ -4,7 +4,6 @@
 package expand
 
 import (
-	"errors"
 	"maps"
 	"runtime"
 	"slices"
@@ -17,7 +16,8 @@ import (
 	"skep/secrets"
 )
 
-// Expand makes the bundle of a cluster that passed its checks.
+// Expand makes the bundle of a cluster that passed its checks, all but the text
+// of its Compose files: see bundle.Encode.
 func Expand(c *stack.Cluster) (*bundle.Bundle, error) {
 	e := &expansion{cluster: c}
 	if err := e.planNetworks(); err != nil {
@@ -32,14 +32,12 @@ func Expand(c *stack.Cluster) (*bundle.Bundle, error) {
 	e.tunnel = e.cloudflaredIngress()
 
 	results := make([]*file, len(order))
-	errs := make([]error, len(order))
 	next := make(chan int)
 	var workers sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), max(1, len(order))) {
 		workers.Go(func() {
 			for i := range next {
 				f := e.stack(order[i], nil)
-				f.encoded, errs[i] = f.content.Encode(f.Source)
 				f.content = nil
 				results[i] = f
 			}
@@ -50,16 +48,12 @@ func Expand(c *stack.Cluster) (*bundle.Bundle, error) {
 	}
 	close(next)
 	workers.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
 
 	b := &bundle.Bundle{Zones: e.zones(), Networks: e.overlays(results)}
 	for _, f := range results {
 		s := f.Stack // alone, so that the rest can go
 		b.Stacks = append(b.Stacks, &s)
 		b.Secrets = append(b.Secrets, f.secretList()...)
-		b.Files = append(b.Files, bundle.File{Path: string(f.Name) + ".yaml", Content: f.encoded})
 		b.Files = append(b.Files, f.extra...)
 	}
 	if err := e.files(b); err != nil {
@@ -82,8 +76,7 @@ type expansion struct {
 // file is one Compose file in the making.
 type file struct {
 	bundle.Stack
-	content bundle.Compose // until it is encoded
-	encoded []byte
+	content bundle.Compose
 	origins *bundle.Origins // nil when nobody asks for them
 	stack   *stack.Stack
 	e       *expansion

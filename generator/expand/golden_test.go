@@ -33,6 +33,9 @@ func generate(t *testing.T, dir string) *bundle.Bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := b.Encode(); err != nil {
+		t.Fatal(err)
+	}
 	return b
 }
 

@@ -123,6 +123,9 @@ func outcome(t *testing.T, c *stack.Cluster, o preview.Options) []bundle.File {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := b.Encode(); err != nil {
+		t.Fatal(err)
+	}
 	for name, err := range b.Validate() {
 		t.Errorf("%s: %v", name, err)
 	}
@@ -139,6 +142,9 @@ func files(t *testing.T, c *stack.Cluster) []bundle.File {
 	t.Helper()
 	b, err := expand.Expand(c)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Encode(); err != nil {
 		t.Fatal(err)
 	}
 	return b.Files

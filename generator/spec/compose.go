@@ -13,11 +13,8 @@ import (
 	"sync"
 
 	"github.com/compose-spec/compose-go/v2/dotenv"
-	"github.com/compose-spec/compose-go/v2/interpolation"
-	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/schema"
 	"github.com/compose-spec/compose-go/v2/template"
-	"github.com/compose-spec/compose-go/v2/tree"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
@@ -36,137 +33,21 @@ func loadCompose(ctx context.Context, doc *document, path, name string, env map[
 			return nil, problems
 		}
 	}
-	values, restore := doc.values, func(*types.Project) error { return nil }
-	if doc.alone() {
-		values, restore = setExtensionsAside(doc.values, env)
-	}
-	file := types.ConfigFile{Filename: path, Config: values}
-	if doc.tagged {
-		file = types.ConfigFile{Filename: path, Content: doc.content}
-	}
-	details := types.ConfigDetails{
-		WorkingDir:  filepath.Dir(path),
-		ConfigFiles: []types.ConfigFile{file},
-		Environment: env,
-	}
-	project, err := loader.LoadWithContext(ctx, details, func(o *loader.Options) {
-		o.SetProjectName(name, true)
-		o.Profiles = profiles
-		o.SkipValidation = true // done before, with positions and all problems at once
-		o.SkipNormalization = true
-		o.SkipDefaultValues = true    // ours are Swarm's
-		o.SkipConsistencyCheck = true // ours name the place
-		o.Interpolate.Substitute = substitute
-		if doc.alone() {
-			o.Interpolate.TypeCastMapping = castsFor(values, o.Interpolate.TypeCastMapping)
-		}
-	})
-	if err == nil {
-		err = restore(project)
+	load := composeLoader{path: path, name: name, env: env, profiles: profiles}
+	var project *types.Project
+	var err error
+	switch {
+	case doc.tagged:
+		project, err = load.whole(ctx, types.ConfigFile{Filename: path, Content: doc.content})
+	case doc.alone():
+		project, err = load.alone(ctx, doc.values)
+	default:
+		project, err = load.whole(ctx, types.ConfigFile{Filename: path, Config: doc.values})
 	}
 	if err != nil {
 		return nil, problem.List{composeProblem(doc, path, err)}
 	}
 	return project, nil
-}
-
-// alone reports whether the file brings in no other: its values are all there
-// are. compose-go matches every value against every pattern that it knows, so
-// what it need not see of such a file is kept from it.
-func (d *document) alone() bool {
-	if d.tagged || d.values["include"] != nil {
-		return false
-	}
-	services, _ := d.values["services"].(map[string]any)
-	for _, v := range services {
-		if service, _ := v.(map[string]any); service["extends"] != nil {
-			return false
-		}
-	}
-	return true
-}
-
-// setExtensionsAside takes the x- keys out of a file, which compose-go only
-// carries along, and returns how to put them back into the project.
-func setExtensionsAside(values map[string]any, env map[string]string) (map[string]any, func(*types.Project) error) {
-	rest, top := splitExtensions(values)
-	services, _ := values["services"].(map[string]any)
-	kept, extensions := make(map[string]any, len(services)), map[string]map[string]any{}
-	for name, v := range services {
-		kept[name] = v
-		if service, ok := v.(map[string]any); ok {
-			kept[name], extensions[name] = splitExtensions(service)
-		}
-	}
-	if services != nil {
-		rest["services"] = kept
-	}
-	return rest, func(p *types.Project) (err error) {
-		if p.Extensions, err = interpolate(top, env); err != nil {
-			return err
-		}
-		for name, service := range p.Services {
-			if service.Extensions, err = interpolate(extensions[name], env); err != nil {
-				return err
-			}
-			p.Services[name] = service
-		}
-		return nil
-	}
-}
-
-func splitExtensions(m map[string]any) (rest, extensions map[string]any) {
-	rest, extensions = make(map[string]any, len(m)), map[string]any{}
-	for k, v := range m {
-		if strings.HasPrefix(k, "x-") {
-			extensions[k] = v
-		} else {
-			rest[k] = v
-		}
-	}
-	return rest, extensions
-}
-
-// castsFor keeps the casts whose last key the file has.
-func castsFor(values map[string]any, casts map[tree.Path]interpolation.Cast) map[tree.Path]interpolation.Cast {
-	keys := map[string]bool{tree.PathMatchAll: true}
-	var collect func(v any)
-	collect = func(v any) {
-		switch v := v.(type) {
-		case map[string]any:
-			for k, item := range v {
-				keys[k] = true
-				collect(item)
-			}
-		case []any:
-			for _, item := range v {
-				collect(item)
-			}
-		}
-	}
-	collect(values)
-	out := map[tree.Path]interpolation.Cast{}
-	for path, cast := range casts {
-		if keys[path.Last()] {
-			out[path] = cast
-		}
-	}
-	// A pattern that ends in * stands for a key of its parent.
-	for path := range out {
-		if path.Last() == tree.PathMatchAll && !keys[path.Parent().Last()] {
-			delete(out, path)
-		}
-	}
-	return out
-}
-
-// substitute interpolates as Compose does; most strings have nothing to
-// interpolate and skip its regular expression.
-func substitute(s string, lookup template.Mapping) (string, error) {
-	if !strings.Contains(s, "$") {
-		return s, nil
-	}
-	return template.Substitute(s, lookup)
 }
 
 // composeProblem finds the place that one of the loader's errors speaks of.
@@ -287,16 +168,21 @@ func environment(files ...string) (map[string]string, error) {
 	return env, nil
 }
 
+// composeSchemaURL is where the compiler finds its own schemas. What is there it
+// does not hold against the schema of schemas, which is half of the time that it
+// takes; TestComposeSchemaIsValid does.
+const composeSchemaURL = "https://json-schema.org/compose-spec.json"
+
 var composeSchema = sync.OnceValues(func() (*jsonschema.Schema, error) {
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(schema.Schema))
 	if err != nil {
 		return nil, err
 	}
 	c := jsonschema.NewCompiler()
-	if err := c.AddResource("compose-spec.json", doc); err != nil {
+	if err := c.AddResource(composeSchemaURL, doc); err != nil {
 		return nil, err
 	}
-	return c.Compile("compose-spec.json")
+	return c.Compile(composeSchemaURL)
 })
 
 // checkSchema holds a document against the Compose specification and reports

@@ -62,6 +62,9 @@ func Load(ctx context.Context, dir string, opts Options) (*stack.Cluster, proble
 	if err != nil {
 		return nil, problem.List{ruleFile.At(problem.Position{File: ClusterFile}, "%s", err)}
 	}
+	var ahead sync.WaitGroup
+	defer ahead.Wait()
+	ahead.Go(func() { composeSchema() }) // the first file waits for it
 	cluster, patterns, profiles, problems := loadCluster(root)
 	if cluster == nil {
 		return nil, problems

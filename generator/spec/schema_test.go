@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/compose-spec/compose-go/v2/schema"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
@@ -89,4 +90,10 @@ func TestKeysReferenceNamesEveryKey(t *testing.T) {
 			t.Errorf("key %s is not in the reference", key)
 		}
 	}
+}
+
+// TestComposeSchemaIsValid holds Compose's schema against the schema of schemas,
+// which is not done at run time.
+func TestComposeSchemaIsValid(t *testing.T) {
+	compile(t, []byte(schema.Schema))
 }

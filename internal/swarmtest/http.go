@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 )
@@ -63,6 +64,11 @@ func (n *Node) Listen(ctx context.Context) (net.Listener, error) {
 		return err
 	})
 	return l, err
+}
+
+// Command makes a command of the machine's that runs on the node's network.
+func (n *Node) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + n.network(), name}, args...)...)
 }
 
 // network is the file of the node's network namespace.

@@ -59,13 +59,28 @@ func require(t testing.TB) {
 			missing = tool
 		}
 	}
-	switch {
-	case missing == "":
-	case os.Getenv("SKEP_NO_SKIP") == "1":
-		t.Fatalf("a private Swarm needs %s", missing)
-	default:
-		t.Skipf("a private Swarm needs %s", missing)
+	if missing != "" {
+		lacks(t, missing)
 	}
+}
+
+// Tool is the path of a program of the machine's that a test talks to. Without
+// it the test is skipped, or fails when SKEP_NO_SKIP is 1.
+func Tool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		lacks(t, name)
+	}
+	return path
+}
+
+func lacks(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("SKEP_NO_SKIP") == "1" {
+		t.Fatalf("it needs %s", what)
+	}
+	t.Skipf("it needs %s", what)
 }
 
 // Poll calls f until it returns nil, or returns its last error when the time

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"maps"
 	"slices"
 	"time"
@@ -49,18 +48,6 @@ func canonical(spec swarm.ServiceSpec, networkNames map[string]string) swarm.Ser
 		canonicalContainer(t.ContainerSpec, image)
 	}
 	return spec
-}
-
-func clone(spec swarm.ServiceSpec) swarm.ServiceSpec {
-	data, err := json.Marshal(spec)
-	if err != nil {
-		panic(err) // plain data: cannot fail
-	}
-	var out swarm.ServiceSpec
-	if err := json.Unmarshal(data, &out); err != nil {
-		panic(err)
-	}
-	return out
 }
 
 func canonicalMode(m *swarm.ServiceMode) {

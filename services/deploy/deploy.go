@@ -16,8 +16,8 @@ import (
 // Options say how to deploy. The zero value of a duration or number means its
 // default.
 type Options struct {
-	Who    string // for the revision and the lease
-	Commit string // of the project, if it is known
+	Who    string        // for the revision and the lease
+	Commit func() string // of the project; asked once, when there is something to deploy; nil for unknown
 	Note   string
 
 	Timeout  time.Duration // for each service and job, default 10 minutes
@@ -81,6 +81,10 @@ func (o Options) withDefaults() Options {
 	if o.Keep == 0 {
 		o.Keep = 10
 	}
+	if o.Commit == nil {
+		o.Commit = func() string { return "" }
+	}
+	o.Commit = sync.OnceValue(o.Commit)
 	if o.Report == nil {
 		o.Report = func(Event) {}
 	}

@@ -86,9 +86,12 @@ func (r Release) desired() (*desired, error) {
 	return d, nil
 }
 
-// load runs Docker's loader. The file was validated when the bundle was made,
-// and its values stand for themselves.
+// load runs Docker's loader, unless it ran when the bundle was validated. The
+// values stand for themselves.
 func (r Release) load() (*composetypes.Config, error) {
+	if r.loaded != nil {
+		return r.loaded, nil
+	}
 	return loader.Load(composetypes.ConfigDetails{
 		WorkingDir:  "/",
 		ConfigFiles: []composetypes.ConfigFile{{Filename: string(r.Stack) + ".yaml", Config: whole(r.Compose).(map[string]any)}},

@@ -116,7 +116,7 @@ var causes = []struct{ text, cause string }{
 	{"OOM", "the kernel ended it for its memory: raise the limit"},
 }
 
-const noImage = "the node has no such image and could not pull it: check the name, the tag and the registry's credentials"
+const noImage = "the node has no such image and could not pull it: check the name and the tag; for a private registry log in with docker, and deploy with --with-registry-auth"
 
 func likelyCause(message string, exit *int, checked bool) string {
 	for _, c := range causes {

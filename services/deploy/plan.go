@@ -107,6 +107,9 @@ type Scope struct {
 	Prune bool `json:"prune,omitempty"` // remove orphans
 	// Partial says that the project holds only some of the stacks.
 	Partial bool `json:"partial,omitempty"`
+	// BeforeSync plans what can be done once the secrets that are missing are made.
+	// It is for looking, not for deploying.
+	BeforeSync bool `json:"-"`
 	// keepJobs leaves jobs alone, for going back must not run them again.
 	keepJobs bool
 }
@@ -213,7 +216,11 @@ func (c *comparison) needs() {
 		}
 	}
 	for _, name := range c.desired.secrets {
-		if _, ok := c.live.secret(name); !ok && !c.declares(name) {
+		switch _, ok := c.live.secret(name); {
+		case ok || c.declares(name):
+		case c.scope.BeforeSync:
+			c.add(Change{Action: Create, Kind: KindSecret, Name: name, Why: "`skep secrets sync` makes it"})
+		default:
 			c.problem("there is no secret %s; `skep secrets sync` creates it", name)
 		}
 	}
@@ -252,7 +259,7 @@ func (c *comparison) service(want desiredService) {
 	}
 	have := canonical(got.Spec, c.networkNames)
 	change := Change{Action: Update, Kind: kind, Name: want.spec.Name}
-	if len(compareSpecs(have, wanted, nil)) > 0 { // the base costs reading a revision
+	if !alike(have, wanted) && len(compareSpecs(have, wanted, nil)) > 0 { // the base costs reading a revision
 		change.Fields = compareSpecs(have, wanted, c.baseOf(want.spec.Name))
 		change.Live = hash(have)
 	}

@@ -51,7 +51,8 @@ func TestPlan(t *testing.T) {
 			for line := range strings.Lines(in["hand"]) {
 				engine.byHand(t, strings.Fields(line))
 			}
-			scope := Scope{Prune: strings.Contains(string(archive.Comment), "--prune")}
+			flag := func(name string) bool { return strings.Contains(string(archive.Comment), name) }
+			scope := Scope{Prune: flag("--prune"), BeforeSync: flag("--before-sync")}
 			plan, err := Compare(Project{Cluster: "test", Releases: []Release{release(t, in["want.yaml"])}}, engine.state, scope)
 			if err != nil {
 				t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	composetypes "github.com/docker/cli/cli/compose/types"
 	"github.com/moby/moby/api/types/network"
 
 	"skep/generator/bundle"
@@ -52,6 +53,8 @@ type Release struct {
 	Files map[string][]byte `json:"files,omitempty"`
 	// Gates are the services that wait for a job to complete.
 	Gates map[stack.ServiceName][]stack.ServiceName `json:"gates,omitempty"`
+
+	loaded *composetypes.Config // Compose as Docker's loader reads it, if that is known
 }
 
 // NewProject takes the stacks of a cluster's bundle.
@@ -70,7 +73,7 @@ func NewProject(c *stack.Cluster, b *bundle.Bundle) (Project, error) {
 		p.Tunnel = &Tunnel{Origin: c.Tunnel.Origin, Rules: rules}
 	}
 	for _, s := range b.Stacks {
-		r := Release{Stack: s.Name, Tier: s.Tier, Compose: s.Compose()}
+		r := Release{Stack: s.Name, Tier: s.Tier, Compose: s.Compose(), loaded: s.Loaded}
 		configs, _ := r.Compose["configs"].(map[string]any)
 		for _, key := range slices.Sorted(maps.Keys(configs)) {
 			def, _ := configs[key].(map[string]any)

@@ -25,7 +25,7 @@ func (d *deployment) beginRevision(release Release, plan StackPlan) (Revision, e
 	}
 	r := Revision{
 		Stack: release.Stack, Number: number, State: StatePending, Who: d.options.Who, When: d.options.Now(),
-		Commit: d.options.Commit, Note: d.options.Note, Content: content, Preview: release.Preview,
+		Commit: d.options.Commit(), Note: d.options.Note, Content: content, Preview: release.Preview,
 	}
 	spec, err := r.encode(release)
 	if err != nil {

@@ -28,7 +28,7 @@ func Rollback(ctx context.Context, engine Engine, name stack.Name, number int, o
 		return Result{}, target, err
 	}
 	o.Scope = Scope{Partial: true, keepJobs: true}
-	o.Commit, o.Note = target.Commit, fmt.Sprintf("rollback to revision %d", target.Number)
+	o.Commit, o.Note = func() string { return target.Commit }, fmt.Sprintf("rollback to revision %d", target.Number)
 	result, err := Deploy(ctx, engine, Project{Releases: []Release{release}}, o)
 	return result, target, err
 }

@@ -213,6 +213,18 @@ func (r *route) match(segments []string) (name string, ok bool) {
 	return strings.Join(named, "/"), true
 }
 
+// Endpoints are all that the proxy knows, as ALLOW names them.
+func Endpoints() []string {
+	var out []string
+	for _, list := range routes {
+		for _, r := range list {
+			out = append(out, r.String())
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 func isPlaceholder(segment string) bool {
 	return len(segment) > 2 && segment[0] == '{' && segment[len(segment)-1] == '}'
 }

@@ -96,6 +96,9 @@ func measureSize(ctx context.Context, dir, skep string, stacks, runs int) (row, 
 		if err != nil {
 			return row{}, err
 		}
+		if err := b.Encode(); err != nil {
+			return row{}, err
+		}
 		expanded := time.Now()
 		if refused := b.Validate(); len(refused) > 0 {
 			return row{}, fmt.Errorf("validate: %v", refused)

@@ -44,9 +44,14 @@ func FromLabels(labels map[string]string, data any, functions func(uses func(nam
 		}
 	}()
 	funcs := template.FuncMap{}
-	values := strings.Join(slices.Collect(maps.Values(labels)), "\n")
-	if strings.Contains(values, "{{") {
-		uses := func(name string) bool { return strings.Contains(values, name) }
+	var templates strings.Builder
+	for _, value := range labels {
+		if strings.Contains(value, "{{") {
+			templates.WriteString(value + "\n")
+		}
+	}
+	if text := templates.String(); text != "" {
+		uses := func(name string) bool { return strings.Contains(text, name) }
 		funcs = functions(uses)
 		maps.DeleteFunc(funcs, func(name string, _ any) bool { return !uses(name) })
 	}

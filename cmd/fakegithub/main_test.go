@@ -9,27 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"skep/internal/logtest"
 )
-
-type saying struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (s *saying) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(b)
-}
-
-func (s *saying) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
-}
 
 // What Git pushes is delivered, signed.
 func TestPush(t *testing.T) {
@@ -46,7 +30,7 @@ func TestPush(t *testing.T) {
 	t.Setenv("FAKEGITHUB_SECRET", "0123456789abcdef")
 	folder := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
-	var out saying
+	var out logtest.Buffer
 	done := make(chan int, 1)
 	go func() {
 		done <- run(ctx, []string{"-listen", "127.0.0.1:0", "-folder", folder, "-repository", "acme/home", "-hook", hook.URL}, nil, &out, &out)

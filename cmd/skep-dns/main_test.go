@@ -17,6 +17,7 @@ import (
 
 	mdns "github.com/miekg/dns"
 
+	"skep/internal/logtest"
 	"skep/internal/swarmtest"
 	"skep/services/dns/dnstest"
 )
@@ -37,28 +38,10 @@ func write(t *testing.T, content string) string {
 	return path
 }
 
-// buffer is a log that a test reads meanwhile.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // start runs the command until stop is called, or the test ends.
-func start(t *testing.T, args ...string) (log *buffer, stop func()) {
+func start(t *testing.T, args ...string) (log *logtest.Buffer, stop func()) {
 	t.Helper()
-	log = &buffer{}
+	log = &logtest.Buffer{}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan int, 1)
 	go func() { ended <- run(ctx, args, strings.NewReader(""), io.Discard, log) }()

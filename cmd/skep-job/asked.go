@@ -21,13 +21,15 @@ var errLate = errors.New("the command's time is over")
 type asked struct {
 	token     postscript.Token // empty: nothing
 	artefacts bool
+	answer    bool
 	deadline  time.Duration // 0: none
 }
 
 func ask(lookup func(string) (string, bool)) (asked, error) {
 	token, _ := lookup(postscript.TokenVariable)
 	artefacts, _ := lookup(postscript.ArtefactsVariable)
-	a := asked{token: postscript.Token(token), artefacts: artefacts == "1"}
+	answer, _ := lookup(postscript.AnswerVariable)
+	a := asked{token: postscript.Token(token), artefacts: artefacts == "1", answer: answer == "1"}
 	if text, ok := lookup(postscript.DeadlineVariable); ok {
 		var err error
 		if a.deadline, err = time.ParseDuration(text); err != nil || a.deadline <= 0 {
@@ -55,11 +57,14 @@ func (a asked) handBack(to io.Writer, work string, n postscript.Note) error {
 	return postscript.Write(to, a.token, work, n)
 }
 
+// own are the variables of this process.
+var own = []string{postscript.TokenVariable, postscript.ArtefactsVariable, postscript.AnswerVariable, postscript.DeadlineVariable}
+
 // environment is the command's: without what is meant for this process.
 func environment(all []string) []string {
 	return slices.DeleteFunc(slices.Clone(all), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
-		return name == postscript.TokenVariable || name == postscript.ArtefactsVariable || name == postscript.DeadlineVariable
+		return slices.Contains(own, name)
 	})
 }
 

@@ -42,8 +42,8 @@ Usage:
 Example:
    skep-job -tree /skep-job -work /work -- /skep check
 
-What the worker asks for is in the environment: SKEP_JOB_POSTSCRIPT, SKEP_JOB_ARTEFACTS, SKEP_JOB_DEADLINE. The command
-does not see these.
+What the worker asks for is in the environment: SKEP_JOB_POSTSCRIPT, SKEP_JOB_ARTEFACTS, SKEP_JOB_ANSWER,
+SKEP_JOB_DEADLINE. The command does not see these.
 
 Exit codes: the command's, 128 and the signal's number if one ended it, 2 usage, 125 the tree is of no use,
 127 the command cannot be started.
@@ -105,8 +105,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitTree
 	}
 	out, errs := mask.Writer(stdout), mask.Writer(stderr)
+	said, answer := io.Writer(out), output.Buffer{Most: postscript.MaxAnswer}
+	if asked.answer {
+		said = io.MultiWriter(out, &answer)
+	}
 	within, cancel := asked.within(ctx)
-	code, err := execute(within, flags.Args(), *work, *grace, out, errs)
+	code, err := execute(within, flags.Args(), *work, *grace, said, errs)
 	late := errors.Is(context.Cause(within), errLate)
 	cancel()
 	if e := errors.Join(out.Close(), errs.Close()); e != nil && code == 0 {
@@ -115,10 +119,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		fmt.Fprintln(stderr, "skep-job:", err)
 	}
-	if ctx.Err() != nil {
-		return code // who ended the job does not wait for what it leaves
+	if ctx.Err() != nil { // who ended the job waits for its last word, and not for what it leaves
+		asked.artefacts, asked.answer = false, false
 	}
-	if err := asked.handBack(stdout, *work, postscript.Note{Late: late, Memory: killedForMemory()}); err != nil {
+	note := postscript.Note{Late: late, Memory: killedForMemory()}
+	if asked.answer {
+		note.Answer = append([]byte{}, answer.Bytes()...) // it may be empty
+	}
+	if err := asked.handBack(stdout, *work, note); err != nil {
 		fmt.Fprintln(stderr, "skep-job: hand back what the command leaves:", err)
 	}
 	return code

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"skep/services/worker/artefact"
 	"skep/services/worker/postscript"
 	"skep/services/worker/tree"
 )
@@ -118,21 +120,54 @@ func TestRunHandsBack(t *testing.T) {
 	}
 }
 
-// A job that somebody ends hands nothing back: nobody waits for it.
+// What the worker asked for is whole, and what people see is masked.
+func TestRunAnswers(t *testing.T) {
+	for asked, want := range map[string]string{"1": "it knows nothing", "": ""} {
+		hide := t.TempDir()
+		if err := os.WriteFile(filepath.Join(hide, "token"), []byte("nothing"), 0o400); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv(command, "leave")
+		t.Setenv(postscript.TokenVariable, "token")
+		t.Setenv(postscript.AnswerVariable, asked)
+		var stdout, stderr, rest bytes.Buffer
+		if code := run(t.Context(), []string{"-work", t.TempDir(), "-secrets", hide, "--", os.Args[0]}, &stdout, &stderr); code != 3 || stderr.Len() > 0 {
+			t.Errorf("exit code %d, %q", code, stderr.String())
+		}
+		split := postscript.NewSplitter("token", &rest)
+		if _, err := split.Write(stdout.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		note, err := split.Unpack("")
+		if err != nil || string(note.Answer) != want || (note.Answer == nil) != (asked == "") || rest.String() != "it knows [redacted]" {
+			t.Errorf("the answer is %q, %v; it said %q", note.Answer, err, rest.String())
+		}
+	}
+}
+
+// A job that somebody ends hands back that it has ended, and no more.
 func TestRunIsEnded(t *testing.T) {
 	t.Setenv(command, "stay")
 	t.Setenv(postscript.TokenVariable, "token")
+	t.Setenv(postscript.ArtefactsVariable, "1")
+	t.Setenv(postscript.AnswerVariable, "1")
 	ctx, end := context.WithCancel(t.Context())
-	var stderr bytes.Buffer
+	var stderr, said bytes.Buffer
 	out := writerFunc(func(p []byte) (int, error) {
 		end()
-		if bytes.Contains(p, []byte("token")) {
-			t.Errorf("it hands back %q", p)
-		}
-		return len(p), nil
+		return said.Write(p)
 	})
 	if code := run(ctx, []string{"-work", t.TempDir(), "-secrets", "none", "--", os.Args[0]}, out, &stderr); code != 0 || stderr.Len() > 0 {
 		t.Errorf("exit code %d, %q", code, stderr.String())
+	}
+	back := t.TempDir()
+	split := postscript.NewSplitter("token", io.Discard)
+	if _, err := split.Write(said.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	note, err := split.Unpack(back)
+	if left, _ := os.ReadDir(filepath.Join(back, artefact.Folder)); err != nil || note.Answer != nil || len(left) > 0 {
+		t.Errorf("it hands back %+v and %v, %v", note, left, err)
 	}
 }
 

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -15,33 +12,6 @@ import (
 	"skep/services/controlplane"
 	"skep/services/controlplane/store"
 )
-
-// post calls the API, and fails unless it takes the call.
-func (p *plane) post(token, path string, body, into any) {
-	p.Helper()
-	content, err := json.Marshal(body)
-	if err != nil {
-		p.Fatal(err)
-	}
-	r, err := http.NewRequestWithContext(p.Context(), http.MethodPost, "http://"+p.address+"/api/v1/"+path, bytes.NewReader(content))
-	if err != nil {
-		p.Fatal(err)
-	}
-	r.Header.Set("Authorization", "Bearer "+token)
-	r.Header.Set("Content-Type", "application/json")
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		p.Fatal(err)
-	}
-	defer answer.Body.Close()
-	said, err := io.ReadAll(answer.Body)
-	if err == nil && into != nil {
-		err = json.Unmarshal(said, into)
-	}
-	if err != nil || answer.StatusCode >= 300 {
-		p.Fatalf("POST %s: %s %s %v", path, answer.Status, said, err)
-	}
-}
 
 // over waits for the end of a run.
 func (p *plane) over(id controlplane.RunID) controlplane.Run {
@@ -82,7 +52,7 @@ func (p *plane) askedAndCancelled(t *testing.T, value string) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	p.post(token, "runs/"+string(deploy.ID)+"/cancel", nil, nil)
+	p.call(token, http.MethodPost, "runs/"+string(deploy.ID)+"/cancel", nil, nil)
 	report := p.reported(commit, "cancelled")
 	if !strings.Contains(report.Title, "cancelled by token/operator") {
 		t.Errorf("the report is %+v", report)
@@ -110,7 +80,7 @@ func (p *plane) askedAndCancelled(t *testing.T, value string) {
 	var asked struct {
 		ID controlplane.RunID `json:"id"`
 	}
-	p.post(token, "projects/homelab/runs", map[string]any{"kind": "plan", "stacks": []string{"app"}}, &asked)
+	p.call(token, http.MethodPost, "projects/homelab/runs", map[string]any{"kind": "plan", "stacks": []string{"app"}}, &asked)
 	if run := p.over(asked.ID); run.State != controlplane.RunSucceeded {
 		t.Fatalf("the plan that was asked for is %s: %s", run.State, run.Error)
 	}
@@ -135,7 +105,7 @@ func (p *plane) rotates(t *testing.T, service, from, to string) {
 		var asked struct {
 			ID controlplane.RunID `json:"id"`
 		}
-		p.post(token, "projects/homelab/runs", map[string]any{"kind": "rotate"}, &asked)
+		p.call(token, http.MethodPost, "projects/homelab/runs", map[string]any{"kind": "rotate"}, &asked)
 		run := p.over(asked.ID)
 		if run.State != controlplane.RunSucceeded || !strings.Contains(string(run.Output), want) {
 			t.Errorf("rotation %d is %s with %s: %s", i+1, run.State, run.Output, run.Error)

@@ -65,13 +65,15 @@ func (f *faulty) deliver(p controlplane.Provider, body string, sign func(*http.R
 	}
 }
 
-// Pushes and merge requests of the other two providers, from their webhooks to
-// what stands at the commit and on the request. The payloads have the fields of
+// Pushes and merge requests of the other two providers, and events that start
+// tasks, from their webhooks to what stands at the commit and on the request. The payloads have the fields of
 // the providers' documentation that Skep reads.
 func TestForges(t *testing.T) {
 	f := newFaulty(t, 2)
 	gitlabFlow(f)
 	azureFlow(f)
+	taskFlow(f, controlplane.Generic)
+	taskFlow(f, controlplane.Salesforce)
 	if said := f.log.String(); strings.Contains(said, forgeToken) {
 		t.Error("the log holds a token")
 	}

@@ -48,8 +48,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			"pushed, and reports on commits and pull requests.\n\n" +
 			"Settings come from the environment; a variable that ends in _FILE names a file with the value.\n\n" +
 			"Example:\n" +
-			"   export SKEP_DATABASE_URL=postgres://skep@/skep SKEP_DATABASE_KEY_FILE=skep.key\n" +
 			"   openssl rand -hex 32 > skep.key\n" +
+			"   export SKEP_DATABASE_URL=postgres://skep@/skep SKEP_DATABASE_KEY_FILE=skep.key\n" +
+			"   export SKEP_HATCHET_DATABASE_URL=postgres://skep@/hatchet   # the workflow engine's own\n" +
 			"   skep-server serve\n" +
 			"   skep-server token create --scope admin laptop",
 		Reader: stdin, Writer: stdout, ErrWriter: stderr,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -9,7 +10,6 @@ import (
 	"time"
 
 	"skep/internal/swarmtest"
-	"skep/secrets"
 	"skep/secrets/secretstest"
 	"skep/services/controlplane/integration/github/githubtest"
 )
@@ -64,65 +64,19 @@ func TestPullRequestOnASwarm(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p.put(p.tokenOf("previews", "integrations"), "projects/homelab", map[string]any{
-		"provider": "github", "integration": "acme", "repository": repository, "folder": "stacks", "cluster": "homelab", "deploy": "always",
-		"previews": map[string]any{"enabled": true, "label": "preview", "lifetime": "8h", "limit": 5},
-	})
+	p.allowPreviews()
 	ingress, err := os.ReadFile("../../stacks/examples/ingress/stack.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	token, err := secrets.ParseReference("op://previews/app/token")
-	if err != nil {
-		t.Fatal(err)
-	}
-	lock := secrets.Lock{token: "1"}
+	// No lock is committed: a pull request's plan has the versions of the Swarm.
 	p.reported(p.push("main", "ann", map[string]string{
 		"cluster.yaml": previewCluster, "ingress/stack.yaml": string(ingress), "app/stack.yaml": previewApp("first"), "app/file.txt": "x\n",
-		"secrets.lock": string(lock.Marshal()), // without which a pull request's plan knows no version
 	}), "success")
 	p.answers("app.localhost", "first")
 
-	p.reported(p.push("change", "sam", map[string]string{"app/stack.yaml": previewApp("second")}), "success")
-	number, err := p.hub.OpenPullRequest(t.Context(), repository, githubtest.PullRequest{Head: "change", Base: "main", Author: "sam", Title: "Greet"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.said(number, "### Skep: homelab", "**plan** of", "changes are planned", "app_web")
-	host := fmt.Sprintf("pr-%d-app.localhost", number)
-	p.hasObjects(number)
-
-	// Somebody without write access asks first.
-	p.comment(number, "sam", "/skep preview")
-	p.comment(number, "ann", "/skep preview")
-	p.said(number, "**preview** of", "preview until", "http://"+host)
-	p.answers(host, "second")
-	p.answers("app.localhost", "first")
-	p.hasObjects(number, "config", "network", "secret", "service")
-
-	head := p.push("change", "sam", map[string]string{"app/stack.yaml": previewApp("third")})
-	p.reportedAs("skep/homelab/preview", head, "success")
-	p.answers(host, "third")
-	p.answers("app.localhost", "first")
-
-	if err := p.hub.ClosePullRequest(t.Context(), repository, number, "sam"); err != nil {
-		t.Fatal(err)
-	}
-	p.said(number, "**destroy** of", "the preview is removed")
-	p.hasObjects(number)
-	p.answers("app.localhost", "first")
-	if err := swarmtest.Poll(time.Minute, func() error {
-		status, body, err := p.swarm.HTTP(host, "/")
-		if err == nil && status == 200 {
-			err = fmt.Errorf("%s still answers %q", host, body)
-		} else {
-			err = nil
-		}
-		return err
-	}); err != nil {
-		t.Error(err)
-	}
+	number := p.pullRequest("localhost", previewApp)
 	connect.Set(items["previews/app"], "token", appSecret+"-2")
 	p.rotates(t, "app_web", "app_app-token_v1", "app_app-token_v2")
 
@@ -142,6 +96,59 @@ func TestPullRequestOnASwarm(t *testing.T) {
 			t.Errorf("%.12s... is shown", planted)
 		}
 	}
+}
+
+// allowPreviews lets the project's pull requests have previews.
+func (p *plane) allowPreviews() {
+	p.Helper()
+	p.call(p.tokenOf("previews", "integrations"), http.MethodPut, "projects/homelab", map[string]any{
+		"provider": "github", "integration": "acme", "repository": repository, "folder": "stacks", "cluster": "homelab", "deploy": "always",
+		"previews": map[string]any{"enabled": true, "label": "preview", "lifetime": "8h", "limit": 5},
+	}, nil)
+}
+
+// pullRequest takes a pull request from its first push to its end, for an app
+// that is deployed as "first", at a host of the domain.
+func (p *plane) pullRequest(domain string, app func(hostname string) string) (number int) {
+	p.Helper()
+	p.reported(p.push("change", "sam", map[string]string{"app/stack.yaml": app("second")}), "success")
+	number, err := p.hub.OpenPullRequest(p.Context(), repository, githubtest.PullRequest{Head: "change", Base: "main", Author: "sam", Title: "Greet"})
+	if err != nil {
+		p.Fatal(err)
+	}
+	p.said(number, "### Skep: homelab", "**plan** of", "changes are planned", "app_web")
+	original, host := "app."+domain, fmt.Sprintf("pr-%d-app.%s", number, domain)
+	p.hasObjects(number)
+
+	// Somebody without write access asks first.
+	p.comment(number, "sam", "/skep preview")
+	p.comment(number, "ann", "/skep preview")
+	p.said(number, "**preview** of", "preview until", "http://"+host)
+	p.answers(host, "second")
+	p.answers(original, "first")
+	p.hasObjects(number, "config", "network", "secret", "service")
+
+	head := p.push("change", "sam", map[string]string{"app/stack.yaml": app("third")})
+	p.reportedAs("skep/homelab/preview", head, "success")
+	p.answers(host, "third")
+	p.answers(original, "first")
+
+	if err := p.hub.ClosePullRequest(p.Context(), repository, number, "sam"); err != nil {
+		p.Fatal(err)
+	}
+	p.said(number, "**destroy** of", "the preview is removed")
+	p.hasObjects(number)
+	p.answers(original, "first")
+	if err := swarmtest.Poll(time.Minute, func() error {
+		status, body, err := p.swarm.HTTP(host, "/")
+		if err == nil && status == 200 {
+			return fmt.Errorf("%s still answers %q", host, body)
+		}
+		return nil
+	}); err != nil {
+		p.Error(err)
+	}
+	return number
 }
 
 func (p *plane) comment(number int, who, body string) {
@@ -172,20 +179,25 @@ func (p *plane) answers(host, hostname string) {
 }
 
 // hasObjects wants the Swarm to have these kinds of objects of a preview, and
-// no others.
+// no others. A node lists a network for a while that the Swarm has removed.
 func (p *plane) hasObjects(number int, want ...string) {
 	p.Helper()
-	var got []string
-	for _, kind := range []string{"config", "network", "secret", "service"} {
-		names, err := p.swarm.Docker(kind, "ls", "-q", "--filter", fmt.Sprintf("label=skep.preview=pr-%d", number))
-		if err != nil {
-			p.Fatal(err)
+	if err := swarmtest.Poll(time.Minute, func() error {
+		var got []string
+		for _, kind := range []string{"config", "network", "secret", "service"} {
+			names, err := p.swarm.Docker(kind, "ls", "-q", "--filter", fmt.Sprintf("label=skep.preview=pr-%d", number))
+			if err != nil {
+				return err
+			}
+			if strings.TrimSpace(names) != "" {
+				got = append(got, kind)
+			}
 		}
-		if strings.TrimSpace(names) != "" {
-			got = append(got, kind)
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("of the preview of %d the Swarm has %q, not %q", number, got, want)
 		}
-	}
-	if !slices.Equal(got, want) {
-		p.Errorf("of the preview of %d the Swarm has %q, not %q", number, got, want)
+		return nil
+	}); err != nil {
+		p.Error(err)
 	}
 }

@@ -49,6 +49,9 @@ secrets: {provider: onepassword-connect, host: "http://op-connect-api:8080"}
 defaults: {resources: {memory: 512M}, update: {monitor: 1s}}
 `
 
+// stackPreviews joins the cluster's file when there is an app.
+const stackPreviews = "previews: {stacks: [app], secrets: [op://previews]}\n"
+
 // stackConnect stands in for 1Password Connect in the Swarm.
 const stackConnect = `
 name: op-connect
@@ -71,7 +74,7 @@ services:
   web:
     image: ghcr.io/skep-sh/whoami:0.1.0
     hostname: ` + hostname + `
-    environment: {TOKEN_FILE: op://homelab/app/token} # the first push makes it
+    environment: {TOKEN_FILE: op://previews/app/token} # the first push makes it
     x-ingress: {host: app, port: 8080}
     healthcheck: {test: [CMD, /whoami, -healthcheck], interval: 1s, start_period: 10s}
     mem_limit: 64m
@@ -81,7 +84,8 @@ services:
 // kept are the services of the catalogue's stack whose images can be made here.
 // The others are not ours, and nothing of what is tested reaches them.
 var kept = []string{
-	"server", "worker-critical", "worker-normal", "worker-batch", "migrate", "hatchet-engine", "hatchet-migrate", "postgresql",
+	"server", "worker-critical", "worker-normal", "worker-batch", "job-docker-proxy",
+	"migrate", "hatchet-engine", "hatchet-migrate", "postgresql",
 }
 
 // catalogued is the catalogue's stack without the services that cannot run
@@ -144,8 +148,8 @@ type stackPlane struct {
 
 // The catalogue's stack runs: its jobs before its services, its server twice,
 // its workers by class, their jobs as services that a docker proxy lets them
-// make. It deploys what is pushed, itself included, and loses nothing when a
-// server dies.
+// make. It deploys what is pushed, itself included, previews what is asked for,
+// and loses nothing when a server dies.
 func TestControlPlaneStack(t *testing.T) {
 	t.Parallel()
 	c := swarmtest.StartCluster(t, 2)
@@ -168,6 +172,7 @@ func TestControlPlaneStack(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.files["secrets.lock"] = string(locked)
+	delete(s.files, "cluster.yaml")
 	s.skep("deploy", "--resolve-image", "never")
 	for _, stack := range []string{"op-connect", "ingress", "control-plane"} {
 		if err := c.Nodes[0].WaitRunning(stack, 3*time.Minute); err != nil {
@@ -183,6 +188,12 @@ func TestControlPlaneStack(t *testing.T) {
 
 	s.pushApp("first")
 	s.answers("app.example.com", "first")
+
+	t.Run("a pull request", func(t *testing.T) {
+		s := s.on(t)
+		s.allowPreviews()
+		s.pullRequest("example.com", stackApp)
+	})
 
 	t.Run("a server dies", func(t *testing.T) {
 		s := s.on(t)
@@ -246,11 +257,13 @@ func (s *stackPlane) project() {
 		"control-plane": {"skep": random(), "hatchet": random(), "gotrue": random(), "postgres": random(), "encryption-key": random()},
 		"hatchet":       engine,
 		"op-connect":    {"token": token},
-		"app":           {"token": random()},
 	} {
 		items[title] = map[string]any{"version": 1, "fields": fields}
 	}
-	store, err := yaml.Marshal(map[string]any{"homelab": items})
+	store, err := yaml.Marshal(map[string]any{
+		"homelab":  items,
+		"previews": map[string]any{"app": map[string]any{"version": 1, "fields": map[string]string{"token": random()}}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -406,7 +419,7 @@ func (s *stackPlane) front() string {
 // was not taken is delivered again, as its sender may.
 func (s *stackPlane) pushApp(hostname string) controlplane.Commit {
 	s.Helper()
-	files := map[string]string{"app/stack.yaml": stackApp(hostname)}
+	files := map[string]string{"app/stack.yaml": stackApp(hostname), "cluster.yaml": stackCluster + stackPreviews}
 	maps.Copy(files, s.files)
 	s.files = nil
 	before := len(s.hub.Deliveries())

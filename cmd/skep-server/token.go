@@ -23,7 +23,7 @@ func tokenCommand() *cli.Command {
 				Description: "Scopes: " + scopes() + ".\n\nExample:\n   skep-server token create --scope read --scope deploy --expires 2160h ci",
 				Flags: append(databaseFlags(),
 					&cli.StringSliceFlag{Name: "scope", Usage: "what it may do; may be repeated"},
-					&cli.DurationFlag{Name: "expires", Usage: "how long it is good; 0 for ever"}),
+					&cli.DurationFlag{Name: "expires", Usage: "how long it is good, as in 2160h; 0 for ever"}),
 				Action: createToken,
 			},
 			{
@@ -57,7 +57,7 @@ func who() string {
 // withToken opens the store for a command about a named token.
 func withToken(c *cli.Context, action string, f func(*store.Store, controlplane.Name) error) error {
 	if c.NArg() != 1 {
-		return usage("token %s takes one name", c.Command.Name)
+		return usage("token %s takes one name: see skep-server token %[1]s --help", c.Command.Name)
 	}
 	name, err := controlplane.ParseName(c.Args().First())
 	if err != nil {
@@ -94,10 +94,14 @@ func createToken(c *cli.Context) error {
 	if len(may) == 0 {
 		return usage("what may the token do? Name a --scope: %s", scopes())
 	}
+	life := c.Duration("expires")
+	if life < 0 {
+		return usage("a token that expires after %s is of no use: --expires takes a time to come, as in 2160h", life)
+	}
 	return withToken(c, "token.create", func(s *store.Store, name controlplane.Name) error {
 		var expires time.Time
-		if d := c.Duration("expires"); d > 0 {
-			expires = time.Now().Add(d)
+		if life > 0 {
+			expires = time.Now().Add(life)
 		}
 		text, _, err := s.CreateToken(c.Context, name, may, expires)
 		if err != nil {

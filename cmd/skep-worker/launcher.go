@@ -18,7 +18,7 @@ import (
 
 // launcher is where jobs run: on the Swarm if there is an image for them, else
 // as processes of this machine. What runs beside it is in background.
-func (get settings) launcher(skep string, runs swarmjob.Runs, log *slog.Logger) (l worker.Launcher, background func(context.Context) error, err error) {
+func (get settings) launcher(skep string, runs swarmjob.Runs, counts *worker.Metrics, log *slog.Logger) (l worker.Launcher, background func(context.Context) error, err error) {
 	image, _ := get("SKEP_JOB_IMAGE")
 	commands := get.list("SKEP_LOCAL_COMMANDS")
 	if image == "" {
@@ -32,7 +32,11 @@ func (get settings) launcher(skep string, runs swarmjob.Runs, log *slog.Logger) 
 	if len(commands) > 0 || skep != "" {
 		return nil, nil, errors.New("jobs run on the Swarm, as SKEP_JOB_IMAGE says: leave out SKEP_LOCAL_COMMANDS and -skep")
 	}
-	api, err := client.New(client.FromEnv)
+	options := []client.Opt{client.FromEnv}
+	if host, ok := get("DOCKER_HOST"); ok && host != "" { // a child's settings are not in its environment
+		options = append(options, client.WithHost(host))
+	}
+	api, err := client.New(options...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("talk to Docker: %w", err)
 	}
@@ -43,7 +47,7 @@ func (get settings) launcher(skep string, runs swarmjob.Runs, log *slog.Logger) 
 	if jobs.NPM, err = get.npm(); err != nil {
 		return nil, nil, err
 	}
-	sweeper := swarmjob.Sweeper{API: api, Runs: runs, Log: log}
+	sweeper := swarmjob.Sweeper{API: api, Runs: runs, Metrics: counts, Log: log}
 	return jobs, func(ctx context.Context) error {
 		sweeper.Run(ctx)
 		return api.Close()

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/moby/moby/client"
+
 	"skep/secrets"
 	"skep/secrets/onepassword"
 	"skep/services/controlplane"
@@ -52,10 +54,13 @@ Its settings come from the environment. A variable that ends in _FILE names a fi
   SKEP_JOB_IMAGE         image with /skep and /skep-job: jobs run on the Swarm in it. Without it they are processes
                          of this machine, which sees nothing of it but their tree
   SKEP_JOB_NETWORKS      networks of jobs that reach the Swarm: the docker proxy's, Connect's
+  SKEP_JOB_DOCKER_HOST   docker proxy of jobs that plan and deploy, tcp://job-docker-proxy:2375. Without it they get
+                         DOCKER_HOST; with it that one needs no more than what starts jobs
   SKEP_TASK_NETWORKS     networks of tasks with an image of their own; none without it
   SKEP_NPM_REGISTRY      URL of an npm registry in the Swarm, for npm in tasks with an image of their own
   SKEP_NPM_NETWORK       internal network that it is on, where these tasks reach it and each other
   SKEP_JOB_CONSTRAINTS   of the nodes that take jobs, node.labels.jobs==yes
+  SKEP_WORKER_METRICS_LISTEN  address of /metrics, 127.0.0.1:9091; none without it
   SKEP_LOCAL_COMMANDS    paths of static binaries that tasks may run where jobs are processes
   DOCKER_HOST            of the Swarm; OP_CONNECT_HOST, OP_CONNECT_TOKEN_FILE for its secrets
   OTEL_EXPORTER_OTLP_ENDPOINT  collector of traces, http://collector:4318; none without it. The other OTEL_ variables too
@@ -169,7 +174,12 @@ func serve(ctx context.Context, get settings, classes string, slots int, skep st
 	}
 	link, _ := get("SKEP_URL")
 	loopback, _ := get("SKEP_LOOPBACK")
-	jobs, background, err := get.launcher(skep, db, log)
+	counts, unmeasure, err := get.metrics(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unmeasure()) }()
+	jobs, background, err := get.launcher(skep, db, counts, log)
 	if err != nil {
 		return err
 	}
@@ -181,7 +191,7 @@ func serve(ctx context.Context, get settings, classes string, slots int, skep st
 	w := &worker.Worker{
 		Store: db, Previews: db, Tasks: db, Credentials: hold, Starter: engine.Starter{Runs: db, Engine: e},
 		Forges: newForges(db, hold, integration.Options{Log: log, Loopback: loopback == "on"}), Launcher: jobs,
-		Environment: environment, Secrets: files, URL: link, Log: log,
+		Environment: environment, Secrets: files, URL: link, Metrics: counts, Log: log,
 	}
 	host, err := os.Hostname()
 	if err != nil {
@@ -252,6 +262,13 @@ func (get settings) swarm() (environment map[string]string, files map[string]sec
 	}
 	if environment["DOCKER_HOST"] == "" {
 		environment["DOCKER_HOST"] = "unix:///var/run/docker.sock" // docker's own default
+	}
+	if own, ok := get("SKEP_JOB_DOCKER_HOST"); ok && own != "" {
+		if _, err := client.ParseHostURL(own); err != nil {
+			return nil, nil, fmt.Errorf("SKEP_JOB_DOCKER_HOST is %q: write it as DOCKER_HOST, tcp://job-docker-proxy:2375: %w", own, err)
+		}
+		environment["DOCKER_HOST"] = own
+		delete(environment, "DOCKER_TLS_VERIFY") // which is about the worker's own
 	}
 	if environment["OP_CONNECT_HOST"] == "" {
 		return environment, nil, nil

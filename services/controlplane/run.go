@@ -26,16 +26,23 @@ type Run struct {
 	Kind    RunKind
 	Project Name // empty for a task
 	Task    Name // empty for a delivery
-	// Queue is where runs wait for one another, the newest wins: cluster/branch.
-	Queue    string
-	Priority Priority
-	State    RunState
-	Input    []byte // JSON, never a secret
-	Output   []byte // JSON: summary, problems, plan
-	Error    string
-	Created  time.Time
-	Started  time.Time
-	Ended    time.Time
+	// Queue is where runs wait for one another, in the order of deliveries:
+	// cluster/branch.
+	Queue string
+	// Delivery asked for it, directly or through a run that it led to. A run that
+	// none asked for is given the last that there is.
+	Delivery int64
+	// Supersedes says that those before it in the queue, of the same project, need
+	// not run: the newest wins.
+	Supersedes bool
+	Priority   Priority
+	State      RunState
+	Input      []byte // JSON, never a secret
+	Output     []byte // JSON: summary, problems, plan
+	Error      string
+	Created    time.Time
+	Started    time.Time
+	Ended      time.Time
 }
 
 type RunKind string

@@ -35,15 +35,15 @@ func TestAsked(t *testing.T) {
 		end     string
 	}{
 		"check":  {builtin: controlplane.Builtin{Kind: controlplane.RunCheck}, jobs: "check --json", commit: mainHead, end: "succeeded"},
-		"plan":   {builtin: controlplane.Builtin{Kind: controlplane.RunPlan, Stacks: app}, jobs: "check --json; plan --markdown --detailed-exitcode app", commit: mainHead, end: "succeeded"},
+		"plan":   {builtin: controlplane.Builtin{Kind: controlplane.RunPlan, Stacks: app}, jobs: "check --json; secrets lock --json; plan --markdown --detailed-exitcode --before-sync app", commit: mainHead, end: "succeeded"},
 		"deploy": {builtin: controlplane.Builtin{Kind: controlplane.RunDeploy, Stacks: app}, jobs: "check --json; secrets sync --json; plan --markdown --detailed-exitcode app; deploy --undo app", commit: mainHead, end: "succeeded"},
 		"never": {builtin: controlplane.Builtin{Kind: controlplane.RunDeploy}, change: func(w *world) { w.project.Deploy = controlplane.DeployNever },
 			end: "failed: this project's policy is never to deploy"},
 		"rotate": {builtin: controlplane.Builtin{Kind: controlplane.RunRotate, Stacks: app}, change: func(w *world) {
 			w.deployed = deployedCommit
-			w.exits["rotate"] = Exit{Stdout: []byte(`{"deployed":["app"]}`)}
+			w.exits["rotate"] = Exit{Answer: []byte(`{"deployed":["app"]}`)}
 		}, jobs: "secrets rotate --undo --json --stack app", commit: deployedCommit, end: "succeeded"},
-		"rotate before a deploy": {builtin: controlplane.Builtin{Kind: controlplane.RunRotate}, change: func(w *world) { w.exits["rotate"] = Exit{Stdout: []byte(`{"deployed":[]}`)} },
+		"rotate before a deploy": {builtin: controlplane.Builtin{Kind: controlplane.RunRotate}, change: func(w *world) { w.exits["rotate"] = Exit{Answer: []byte(`{"deployed":[]}`)} },
 			jobs: "secrets rotate --undo --json", commit: mainHead, end: "succeeded"},
 		"rotate fails": {builtin: controlplane.Builtin{Kind: controlplane.RunRotate}, change: func(w *world) { w.exits["rotate"] = Exit{Code: 1} },
 			jobs: "secrets rotate --undo --json", commit: mainHead, end: "failed: skep secrets rotate: exit code 1"},

@@ -82,7 +82,8 @@ func (a *attempt) start(ctx context.Context, why string, kind controlplane.RunKi
 		return err
 	}
 	return a.w.Starter.Start(ctx, controlplane.Run{
-		Key: why + "/" + string(a.run.ID), Kind: kind, Project: a.project.Name, Queue: queue, Priority: priority, Input: input,
+		Key: why + "/" + string(a.run.ID), Kind: kind, Project: a.project.Name, Queue: queue, Delivery: a.run.Delivery,
+		Priority: priority, Input: input,
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"skep/secrets"
 	"skep/services/controlplane"
+	"skep/services/worker/postscript"
 )
 
 // Launcher runs jobs, each in a place of its own that is gone afterwards.
@@ -45,17 +46,23 @@ type Job struct {
 	// /work are wanted: they are in the Tree afterwards. A container with an image
 	// of its own has to run skep-job first, which hands them back.
 	Artefacts bool
+	// Answer says whether its standard output is data that the worker reads.
+	// What is masked in a line for people, a word that is a secret too, would
+	// break it: it comes back in Exit.Answer, besides its lines.
+	Answer bool
 	// Output gets each line as it is written, with secrets masked.
 	Output func(stream, line string)
 }
 
 // Exit is how a job ended.
 type Exit struct {
-	Code   int
-	Stdout []byte // up to MaxOutput bytes, with secrets masked
+	Code int
+	// Answer is what the job wrote to its standard output, as it wrote it, up to
+	// MaxAnswer bytes. It may hold secrets: what is shown of it is masked first.
+	Answer []byte
 	// Killed says what ended a job that did not end by itself.
 	Killed string
 }
 
-// MaxOutput bounds what is kept of a job's standard output.
-const MaxOutput = 16 << 20
+// MaxAnswer bounds the answer of a job.
+const MaxAnswer = postscript.MaxAnswer

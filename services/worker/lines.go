@@ -2,22 +2,25 @@ package worker
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
 	"skep/services/controlplane"
+	"skep/services/worker/output"
 )
 
 // lines collects what jobs write, and keeps it in the store in lots.
 type lines struct {
-	store Store
-	run   controlplane.RunID
-	from  int // the number before the first line's
+	store   Store
+	metrics *Metrics
+	run     controlplane.RunID
+	from    int // the number before the first line's
 
 	mu      sync.Mutex
 	n       int
 	waiting []controlplane.LogLine
-	final   string // the last line of standard error
+	final   string // the last line of standard error that begins a message
 }
 
 // What a run may say. The rest is counted.
@@ -30,8 +33,10 @@ func (l *lines) add(stream, line string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.n++
-	if stream == "stderr" && line != "" {
-		l.final = oneLine(line)
+	l.metrics.line(strings.Contains(line, output.Redacted), l.n < maxLines)
+	// What is indented goes on from the line before, as skep's remedies do.
+	if text := strings.TrimSpace(oneLine(line)); stream == "stderr" && text != "" && (l.final == "" || line[0] != ' ' && line[0] != '\t') {
+		l.final = text
 	}
 	switch {
 	case l.n == maxLines:

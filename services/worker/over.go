@@ -67,19 +67,20 @@ func (a *attempt) begin(j *Job) (end func()) {
 	return func() { a.changing.Store(false) }
 }
 
-// over says of a run that somebody ended what became of it.
-func (w *Worker) over(ctx context.Context, id controlplane.RunID, done Result) error {
+// over says of a run that somebody ended what became of it, and returns how it
+// was ended.
+func (w *Worker) over(ctx context.Context, id controlplane.RunID, done Result) (controlplane.RunState, error) {
 	run, err := w.Store.Run(ctx, id)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return w.sayso(ctx, run, done)
+	return run.State, w.reportEnd(ctx, run, done)
 }
 
-// sayso tells the commit and the pull request of a run that a newer one took
+// reportEnd tells the commit and the pull request of a run that a newer one took
 // its place, or that it was cancelled. It does so once: a later run of the same
 // commit has the word then.
-func (w *Worker) sayso(ctx context.Context, run controlplane.Run, done Result) error {
+func (w *Worker) reportEnd(ctx context.Context, run controlplane.Run, done Result) error {
 	ended := run.State == controlplane.RunSuperseded || run.State == controlplane.RunCancelled
 	if !ended || run.Project == "" || run.Kind == controlplane.RunCommand {
 		return nil
@@ -96,7 +97,7 @@ func (w *Worker) sayso(ctx context.Context, run controlplane.Run, done Result) e
 			return nil, err
 		}
 		a.result = done
-		return []byte("{}"), a.goodbye(ctx)
+		return []byte("{}"), a.announceEnd(ctx)
 	})
 	var failed *failure
 	if errors.As(err, &failed) { // there is nobody to tell
@@ -106,7 +107,7 @@ func (w *Worker) sayso(ctx context.Context, run controlplane.Run, done Result) e
 	return err
 }
 
-func (a *attempt) goodbye(ctx context.Context) error {
+func (a *attempt) announceEnd(ctx context.Context) error {
 	if a.run.State == controlplane.RunSuperseded {
 		state := controlplane.DeploymentGone
 		if a.result.Deployed {

@@ -71,7 +71,7 @@ func TestEnded(t *testing.T) {
 		last  string   // the last report
 		grace time.Duration
 	}{
-		"a plan is cancelled":     {controlplane.RunPlan, "plan", controlplane.RunCancelled, []string{"check"}, "cancelled cancelled by token/ann", 0},
+		"a plan is cancelled":     {controlplane.RunPlan, "plan", controlplane.RunCancelled, []string{"check", "lock"}, "cancelled cancelled by token/ann", 0},
 		"a check is superseded":   {controlplane.RunCheck, "check", controlplane.RunSuperseded, nil, "superseded a newer commit took its place", 0},
 		"a sync is superseded":    {controlplane.RunDeploy, "secrets", controlplane.RunSuperseded, []string{"check"}, "superseded a newer commit took its place", 0},
 		"a deploy is superseded":  {controlplane.RunDeploy, "deploy", controlplane.RunSuperseded, []string{"check", "secrets", "plan", "deploy"}, "superseded a newer commit took its place", undoTime},

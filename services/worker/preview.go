@@ -117,7 +117,7 @@ func (a *attempt) preview(ctx context.Context) error {
 	}
 	a.deployed(ctx, controlplane.DeploymentBegun, "deploying", "")
 	args := append([]string{"preview", "up", previewName(number)}, a.stacks()...)
-	exit, err := a.skep(ctx, "preview", true, append(args, "--ttl", lifetime.String(), "--undo", "--json")...)
+	exit, err := a.ask(ctx, "preview", true, append(args, "--ttl", lifetime.String(), "--undo", "--json")...)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func (a *attempt) preview(ctx context.Context) error {
 		URLs    []string  `json:"urls"`
 		Expires time.Time `json:"expires"`
 	}
-	if exit.Code != exitDone || json.Unmarshal(exit.Stdout, &said) != nil {
+	if exit.Code != exitDone || json.Unmarshal(exit.Answer, &said) != nil {
 		return a.broken("skep preview up", exit)
 	}
 	_, err = a.w.Previews.PutPreview(ctx, controlplane.Preview{

@@ -62,7 +62,7 @@ func (w *Worker) doProject(ctx context.Context, run controlplane.Run, last bool)
 
 // attempt reads what a run is about.
 func (w *Worker) attempt(ctx context.Context, run controlplane.Run) (*attempt, error) {
-	a := &attempt{w: w, run: run, lines: &lines{store: w.Store, run: run.ID}}
+	a := &attempt{w: w, run: run, lines: &lines{store: w.Store, metrics: w.Metrics, run: run.ID}}
 	if err := json.Unmarshal(run.Input, &a.input); err != nil {
 		return nil, &failure{err: fmt.Errorf("read the run's input: %w", err)}
 	}
@@ -126,8 +126,12 @@ func (a *attempt) steps(ctx context.Context, kind controlplane.RunKind) (err err
 		if err := a.secrets(ctx); err != nil {
 			return err
 		}
+	case controlplane.RunPlan:
+		if err := a.recallVersions(ctx); err != nil {
+			return err
+		}
 	}
-	if err := a.plan(ctx); err != nil || kind != controlplane.RunDeploy {
+	if err := a.plan(ctx, kind == controlplane.RunPlan && a.syncs()); err != nil || kind != controlplane.RunDeploy {
 		return err
 	}
 	return a.deploy(ctx)
@@ -154,7 +158,7 @@ const (
 )
 
 func (a *attempt) check(ctx context.Context) error {
-	exit, err := a.skep(ctx, "check", false, "check", "--json")
+	exit, err := a.ask(ctx, "check", false, "check", "--json")
 	if err != nil {
 		return err
 	}
@@ -163,7 +167,7 @@ func (a *attempt) check(ctx context.Context) error {
 		Warnings int       `json:"warnings"`
 		Problems []Problem `json:"problems"`
 	}
-	if exit.Code != exitDone && exit.Code != exitChecks || json.Unmarshal(exit.Stdout, &said) != nil {
+	if exit.Code != exitDone && exit.Code != exitChecks || json.Unmarshal(exit.Answer, &said) != nil {
 		return a.broken("skep check", exit)
 	}
 	a.result.Problems = said.Problems
@@ -174,12 +178,18 @@ func (a *attempt) check(ctx context.Context) error {
 	return nil
 }
 
-func (a *attempt) plan(ctx context.Context) error {
-	exit, err := a.skep(ctx, "plan", true, append([]string{"plan", "--markdown", "--detailed-exitcode"}, a.stacks()...)...)
+// plan shows what a deploy would do, and beforeSync says that one would make the
+// secrets that are missing first.
+func (a *attempt) plan(ctx context.Context, beforeSync bool) error {
+	args := []string{"plan", "--markdown", "--detailed-exitcode"}
+	if beforeSync {
+		args = append(args, "--before-sync")
+	}
+	exit, err := a.ask(ctx, "plan", true, append(args, a.stacks()...)...)
 	if err != nil {
 		return err
 	}
-	a.result.Plan = string(exit.Stdout) // one that cannot be applied says why
+	a.result.Plan = string(exit.Answer) // one that cannot be applied says why
 	if exit.Code != exitDone && exit.Code != exitPending {
 		return a.broken("skep plan", exit)
 	}
@@ -258,54 +268,6 @@ type deployment struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// secrets has the Swarm given what the stacks want. Their versions are kept for
-// the steps that follow: what a job writes may be gone with it.
-func (a *attempt) secrets(ctx context.Context) error {
-	if _, ok := a.w.Environment["OP_CONNECT_HOST"]; !ok {
-		return nil
-	}
-	exit, err := a.skep(ctx, "secrets", true, "secrets", "sync", "--json")
-	if err != nil {
-		return err
-	}
-	var said struct {
-		Locked  secrets.Lock `json:"locked"`
-		Actions []struct {
-			Kind string `json:"kind"`
-			Name string `json:"name"`
-			Why  string `json:"why"`
-		} `json:"actions"`
-	}
-	understood := json.Unmarshal(exit.Stdout, &said) == nil
-	for _, one := range said.Actions {
-		if one.Kind == "failed" {
-			return a.fail(fmt.Errorf("skep secrets sync: %s: %s", one.Name, one.Why))
-		}
-	}
-	if exit.Code != exitDone || !understood {
-		return a.broken("skep secrets sync", exit)
-	}
-	return a.replace("secrets.lock", said.Locked.Marshal())
-}
-
-// replace writes a file beside the cluster file, and nowhere else if there is a
-// link of that name.
-func (a *attempt) replace(name string, content []byte) error {
-	root, err := os.OpenRoot(a.dir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	name = filepath.Join(filepath.FromSlash(a.project.Folder), name)
-	if err := root.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return a.fail(err)
-	}
-	if err := root.WriteFile(name, content, 0o644); err != nil {
-		return a.fail(err)
-	}
-	return nil
-}
-
 func (a *attempt) rollOut(ctx context.Context) error {
 	exit, err := a.skep(ctx, "deploy", true, append([]string{"deploy", "--undo"}, a.stacks()...)...)
 	if err != nil {
@@ -320,7 +282,11 @@ func (a *attempt) rollOut(ctx context.Context) error {
 // broken is the failure of a command, with the last that it said.
 func (a *attempt) broken(command string, exit Exit) error {
 	why := exit.Killed
-	if why == "" {
+	switch {
+	case why != "":
+	case exit.Code == exitDone:
+		why = "it ended well, but its answer is not what this worker reads: have jobs run the skep of the worker's own version"
+	default:
 		why = fmt.Sprintf("exit code %d", exit.Code)
 	}
 	if last := a.lines.last(); last != "" {
@@ -343,12 +309,21 @@ func (a *attempt) stacks() []string {
 // writers are the steps that get what opens the store of secrets.
 var writers = []string{"secrets", "deploy", "preview", "rotate"}
 
-// skep runs the command in a job. It reaches the Swarm only if it has to, and
-// the store of secrets only to deploy.
+// skep runs the command in a job, and ask wants to know what it answers.
 func (a *attempt) skep(ctx context.Context, step string, swarm bool, args ...string) (Exit, error) {
+	return a.launch(ctx, step, swarm, false, args)
+}
+
+func (a *attempt) ask(ctx context.Context, step string, swarm bool, args ...string) (Exit, error) {
+	return a.launch(ctx, step, swarm, true, args)
+}
+
+// launch runs skep in a job. It reaches the Swarm only if it has to, and the
+// store of secrets only to deploy.
+func (a *attempt) launch(ctx context.Context, step string, swarm, answer bool, args []string) (Exit, error) {
 	folder := path.Clean("./" + a.project.Folder) // from /work
 	j := Job{
-		Run: a.run.ID, Step: step, Tree: a.dir, Swarm: swarm, Deadline: deadline,
+		Run: a.run.ID, Step: step, Tree: a.dir, Swarm: swarm, Deadline: deadline, Answer: answer,
 		Command: append([]string{"skep", "-C", folder}, args...),
 		Env:     map[string]string{}, Secrets: map[string]secrets.Value{}, Output: a.lines.add,
 	}

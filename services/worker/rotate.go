@@ -18,14 +18,14 @@ func (a *attempt) rotate(ctx context.Context) error {
 	for _, stack := range a.stacks() {
 		args = append(args, "--stack", stack)
 	}
-	exit, err := a.skep(ctx, "rotate", true, args...)
+	exit, err := a.ask(ctx, "rotate", true, args...)
 	if err != nil {
 		return err
 	}
 	var said struct {
 		Deployed []string `json:"deployed"`
 	}
-	if exit.Code != exitDone || json.Unmarshal(exit.Stdout, &said) != nil {
+	if exit.Code != exitDone || json.Unmarshal(exit.Answer, &said) != nil {
 		return a.broken("skep secrets rotate", exit)
 	}
 	if len(said.Deployed) == 0 {

@@ -38,6 +38,9 @@ const (
 	maxCredential = 64
 )
 
+// taskStep is the one of a task's jobs.
+const taskStep = "task"
+
 // task is a run of one.
 type task struct {
 	w     *Worker
@@ -188,9 +191,9 @@ func (t *task) try(ctx context.Context, n int) (done tried, err error) {
 	if err != nil {
 		return tried{}, err
 	}
-	said := &lines{store: t.w.Store, run: t.run.ID, from: (n - 1) * maxLines}
+	said := &lines{store: t.w.Store, metrics: t.w.Metrics, run: t.run.ID, from: (n - 1) * maxLines}
 	j := Job{
-		Run: t.run.ID, Step: "task", Attempt: n, Tree: dir, Image: t.spec.Image, Command: t.spec.Command, Env: t.spec.Inputs,
+		Run: t.run.ID, Step: taskStep, Attempt: n, Tree: dir, Image: t.spec.Image, Command: t.spec.Command, Env: t.spec.Inputs,
 		Secrets: files, Files: event, Limits: t.spec.Limits, Deadline: t.spec.Deadline, Artefacts: true, Output: said.add,
 	}
 	if j.Deadline <= 0 {

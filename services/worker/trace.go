@@ -2,10 +2,13 @@ package worker
 
 import (
 	"context"
+	"maps"
+	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"skep/services/controlplane"
@@ -40,11 +43,40 @@ func step(ctx context.Context, name string, about ...attribute.KeyValue) (_ cont
 	}
 }
 
+// traceparent is how a task's code goes on with the trace; empty if there is none.
+func traceparent(ctx context.Context) string {
+	carrier := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, carrier)
+	return carrier.Get("traceparent")
+}
+
+// outcome is what became of a job, for metrics.
+func outcome(ctx context.Context, exit Exit, err error) string {
+	switch {
+	case ctx.Err() != nil:
+		return jobCancelled
+	case err != nil:
+		return jobLost
+	case exit.Killed != "":
+		return jobKilled
+	}
+	return jobEnded
+}
+
 // launch runs a job in a span of its step.
 func (w *Worker) launch(ctx context.Context, j Job) (Exit, error) {
 	ctx, span := tracer.Start(ctx, j.Step, trace.WithAttributes(attribute.String("skep.run", string(j.Run))))
 	defer span.End()
+	if parent := traceparent(ctx); parent != "" && j.Step == taskStep {
+		j.Env = maps.Clone(j.Env)
+		if j.Env == nil {
+			j.Env = map[string]string{}
+		}
+		j.Env["TRACEPARENT"] = parent // https://opentelemetry.io/docs/specs/otel/context/env-carriers/
+	}
+	begun := time.Now()
 	exit, err := w.Launcher.Launch(ctx, j)
+	w.Metrics.job(j.Step, outcome(ctx, exit, err), time.Since(begun))
 	span.SetAttributes(attribute.Int("process.exit.code", exit.Code))
 	if err != nil || exit.Killed != "" {
 		span.SetStatus(codes.Error, "")

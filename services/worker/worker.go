@@ -54,6 +54,7 @@ type Worker struct {
 	// Tasks and Credentials are for runs of tasks.
 	Tasks       Tasks
 	Credentials Credentials
+	Metrics     *Metrics // nil: nobody asks for them
 	Log         *slog.Logger
 }
 
@@ -90,16 +91,25 @@ func (w *Worker) Handle(ctx context.Context, id controlplane.RunID, last bool) e
 		return err
 	}
 	if run.State.Over() {
-		return w.sayso(ctx, run, Result{})
+		return w.reportEnd(ctx, run, Result{})
 	}
 	// ErrBusy is another run of the queue: the engine comes again.
 	if err := w.Store.Begin(ctx, id); errors.Is(err, controlplane.ErrOver) {
-		return w.over(ctx, id, Result{})
+		_, err := w.over(ctx, id, Result{})
+		return err
 	} else if err != nil {
 		return err
 	}
-	log := w.Log.With("run", id, "kind", run.Kind)
 	about(ctx, run)
+	end := w.Metrics.begin(run)
+	state, err := w.try(ctx, run, last)
+	end(state)
+	return err
+}
+
+// try does a run, and returns the state that it ended in, or none.
+func (w *Worker) try(ctx context.Context, run controlplane.Run, last bool) (controlplane.RunState, error) {
+	id, log := run.ID, w.Log.With("run", run.ID, "kind", run.Kind)
 	log.InfoContext(ctx, "run begins")
 	result, err := w.do(ctx, run, last)
 	var failed *failure
@@ -111,10 +121,10 @@ func (w *Worker) Handle(ctx context.Context, id controlplane.RunID, last bool) e
 		log.InfoContext(ctx, "somebody ended the run", "error", err)
 		return w.over(ctx, id, result)
 	case ctx.Err() != nil:
-		return context.Cause(ctx) // the engine gives it to somebody else
+		return "", context.Cause(ctx) // the engine gives it to somebody else
 	case err != nil && !last && temporary(err):
 		log.WarnContext(ctx, "run is tried again", "error", err)
-		return err
+		return "", err
 	case err != nil:
 		state, problem = controlplane.RunFailed, err.Error()
 	}
@@ -122,14 +132,17 @@ func (w *Worker) Handle(ctx context.Context, id controlplane.RunID, last bool) e
 	ended(ctx, state)
 	output, err := json.Marshal(result)
 	if err != nil {
-		return err
+		return "", err
 	}
 	err = w.Store.Finish(ctx, id, state, output, problem)
 	if errors.Is(err, controlplane.ErrOver) { // superseded or cancelled meanwhile
 		log.InfoContext(ctx, "the run's result is not wanted any more", "error", err)
 		return w.over(ctx, id, result)
 	}
-	return err
+	if err != nil {
+		return "", err
+	}
+	return state, nil
 }
 
 // temporary says whether another try may end otherwise: all but what the run

@@ -1,4 +1,6 @@
-// Package arguments is how all of our commands read their command line.
+// Package arguments is how the commands that have commands of their own, skep and
+// skep-server, read their command line. The others have a few flags and no more,
+// which the flag package reads.
 package arguments
 
 import (

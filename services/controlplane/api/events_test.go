@@ -15,6 +15,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"skep/internal/polltest"
 	"skep/services/controlplane"
 )
 
@@ -84,7 +85,7 @@ func (c *sse) expect(t testing.TB, ids ...int64) {
 // followed waits until so many clients follow.
 func (s *service) followed(t testing.TB, n int) {
 	t.Helper()
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		s.hub.mu.Lock()
 		defer s.hub.mu.Unlock()
 		if len(s.hub.clients) != n {
@@ -101,7 +102,7 @@ func TestServerSentEvents(t *testing.T) {
 	f.publish(someRun, "run.queued")       // 1
 	f.publish("project/home", "run.ended") // 2
 	f.publish(someRun, "run.started")      // 3
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		c := s.follow(t, token, "", "")
 		for c.lines.Scan() {
 			if id, ok := strings.CutPrefix(c.lines.Text(), "id: "); ok && id == "3" {
@@ -122,7 +123,7 @@ func TestServerSentEvents(t *testing.T) {
 	s.follow(t, token, "?after=0", "4").expect(t, 5)
 	// Who comes back before an event comes back to where it was.
 	fresh := s.follow(t, token, "?topics=project/other", "")
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		if !fresh.lines.Scan() {
 			return fresh.lines.Err()
 		}
@@ -155,7 +156,7 @@ func TestNothingIsLostBetweenStoreAndHub(t *testing.T) {
 	for range 2*eventBatch + 10 {
 		want = append(want, f.publish(someRun, "x"))
 	}
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		s.hub.mu.Lock()
 		defer s.hub.mu.Unlock()
 		if s.hub.position != want[len(want)-1] {
@@ -234,7 +235,7 @@ func TestStreamsEnd(t *testing.T) {
 	first.cancel()
 	s.followed(t, 1)
 	// A quiet stream is kept alive.
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		if !second.lines.Scan() {
 			return second.lines.Err()
 		}

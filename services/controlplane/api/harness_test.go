@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"skep/internal/logtest"
 	"skep/internal/postgrestest"
 	"skep/secrets"
 	"skep/services/controlplane"
@@ -191,32 +192,14 @@ func registry() *integration.Registry {
 type service struct {
 	*API
 	url     string
-	logged  *buffer
+	logged  *logtest.Buffer
 	starter *starter
 	stop    context.CancelFunc // ends Run
 }
 
-// buffer is a bytes.Buffer for many.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 func serve(t testing.TB, s Store, change ...func(*Options)) *service {
 	t.Helper()
-	out := &service{logged: &buffer{}, starter: &starter{}}
+	out := &service{logged: &logtest.Buffer{}, starter: &starter{}}
 	log := slog.New(slog.NewJSONHandler(out.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	metrics := prometheus.NewRegistry()
 	o := Options{
@@ -377,26 +360,6 @@ func newToken(t testing.TB, s *store.Store, name controlplane.Name, scopes ...co
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-// poll calls f until it returns nil.
-func poll(t testing.TB, f func() error) {
-	t.Helper()
-	deadline := time.NewTimer(time.Minute)
-	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatal(err)
-		}
-	}
 }
 
 var errNotYet = errors.New("not yet")

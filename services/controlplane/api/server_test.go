@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"skep/internal/logtest"
 	"skep/services/controlplane"
 )
 
@@ -40,7 +41,7 @@ func TestPanicIs500(t *testing.T) {
 }
 
 func TestLogHandlerAddsTheRequestOnce(t *testing.T) {
-	var out buffer
+	var out logtest.Buffer
 	h := LogHandler(LogHandler(slog.NewTextHandler(&out, nil)))
 	ctx := withID(t.Context(), "r1")
 	slog.New(h).With("a", 1).InfoContext(ctx, "x")

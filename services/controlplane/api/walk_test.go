@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"skep/internal/polltest"
 	"skep/services/controlplane"
 )
 
@@ -233,7 +234,7 @@ func testOutput(t *testing.T, s *service, db Store, admin string, id controlplan
 	go func() {
 		followed <- s.call(t, "GET", base+"/log/text?follow=true&after=1", admin, nil)
 	}()
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		if len(s.streams) == 0 {
 			return errNotYet
 		}

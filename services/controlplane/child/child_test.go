@@ -15,12 +15,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"skep/internal/logtest"
 	"skep/services/controlplane/child"
 )
 
@@ -99,33 +99,15 @@ type said struct {
 type running struct {
 	*testing.T
 	ready chan said
-	log   *buffer
+	log   *logtest.Buffer
 	end   context.CancelFunc
 	ended chan error
 	pid   atomic.Int64 // of the last that was ready
 }
 
-// buffer is written by many.
-type buffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 func keep(t *testing.T, s settings, change func(*child.Process)) *running {
 	t.Helper()
-	r := &running{T: t, ready: make(chan said, 100), log: &buffer{}, ended: make(chan error, 1)}
+	r := &running{T: t, ready: make(chan said, 100), log: &logtest.Buffer{}, ended: make(chan error, 1)}
 	p := process(s, t.Output(), io.MultiWriter(r.log, t.Output()))
 	p.Ready = func(line []byte) error {
 		var who said

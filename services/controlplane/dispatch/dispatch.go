@@ -345,7 +345,7 @@ func (d *Dispatcher) task(ctx context.Context, in controlplane.Delivery, name co
 		return nil, "", err
 	}
 	run.Key = fmt.Sprintf("delivery/%d/task/%s/%s", in.Source, name, in.Delivery)
-	run.ID = runID(run.Key)
+	run.ID, run.Delivery = runID(run.Key), in.ID
 	return []controlplane.Run{run}, "", nil
 }
 
@@ -366,7 +366,7 @@ func (d *Dispatcher) changes(ctx context.Context, in controlplane.Delivery, sour
 			reason = "nothing that the project acts on"
 			for _, r := range Plan(c, p) {
 				r.Key = fmt.Sprintf("delivery/%d/%d/%s/%s/%s", in.Source, i, p.Name, r.Kind, in.Delivery)
-				r.ID = runID(r.Key)
+				r.ID, r.Delivery = runID(r.Key), in.ID
 				runs = append(runs, r)
 			}
 		}

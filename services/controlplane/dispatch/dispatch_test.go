@@ -45,6 +45,9 @@ func TestDispatch(t *testing.T) {
 			if _, err := controlplane.ParseRunID(string(r.ID)); err != nil {
 				t.Error(err)
 			}
+			if r.Delivery != o.row(0).ID {
+				t.Errorf("%s follows delivery %d", r.Key, r.Delivery)
+			}
 		}
 		want := []string{"home deploy delivery/1/0/home/deploy/000001", "second plan delivery/1/0/second/plan/000001"}
 		if !slices.Equal(got, want) {

@@ -34,6 +34,9 @@ func TestTaskOfASource(t *testing.T) {
 		got := map[string]string{}
 		for _, r := range e.runs() {
 			got[r.Key] = fmt.Sprintf("%s %s %s %s %s", r.Kind, r.Task, r.Project, r.Queue, r.Priority)
+			if r.Delivery == 0 {
+				t.Errorf("%s has no place among the deliveries", r.Key)
+			}
 			if strings.Contains(string(r.Input), "reboot") {
 				t.Errorf("the body is in the input %s", r.Input)
 			}

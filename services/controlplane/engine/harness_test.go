@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"skep/internal/postgrestest"
+	"skep/secrets"
 	"skep/services/controlplane"
 	"skep/services/controlplane/child"
 	"skep/services/controlplane/engine"
@@ -60,8 +61,7 @@ func runEngine(ctx context.Context) error {
 }
 
 // workerConfig is a worker's. Its runs note in a table that they begin and end;
-// those whose name starts with "slow" end when their name is in the table go,
-// and those that start with "behind" are busy until then.
+// those whose name starts with "slow" end when their name is in the table go.
 type workerConfig struct {
 	Engine   engine.Address
 	Database string
@@ -88,38 +88,44 @@ func runWorker(ctx context.Context) error {
 		return err
 	}
 	defer queues.Close()
+	runs, err := store.Open(ctx, c.Database, testKeys())
+	if err != nil {
+		return err
+	}
+	defer runs.Close()
 	fmt.Println("{}")
-	handle := func(ctx context.Context, run controlplane.RunID, _ bool) error {
-		if strings.HasPrefix(string(run), "behind") {
-			var free bool
-			if err := db.QueryRow(ctx, "SELECT EXISTS (SELECT FROM go WHERE run = $1)", run).Scan(&free); err != nil {
-				return err
-			}
-			if !free {
-				_, err := db.Exec(ctx, "INSERT INTO said VALUES ($1, $2, 'busy')", run, c.Name)
-				return errors.Join(controlplane.ErrBusy, err)
-			}
-		}
-		if _, err := db.Exec(ctx, "INSERT INTO said VALUES ($1, $2, 'begin')", run, c.Name); err != nil {
+	handle := func(ctx context.Context, id controlplane.RunID, _ bool) error {
+		run, err := runs.Run(ctx, id)
+		if err != nil {
 			return err
 		}
-		for free := !strings.HasPrefix(string(run), "slow"); !free; {
-			if err := db.QueryRow(ctx, "SELECT EXISTS (SELECT FROM go WHERE run = $1)", run).Scan(&free); err != nil {
-				return err
+		note := func(what string) error {
+			_, err := db.Exec(ctx, "INSERT INTO said VALUES ($1, $2, $3)", run.Key, c.Name, what)
+			return err
+		}
+		if run.State.Over() {
+			if run.Queue == "" { // nobody does it for another run
+				return note("again")
 			}
+			return nil
+		}
+		if err := errors.Join(runs.Begin(ctx, id), note("begin")); err != nil {
+			return err
+		}
+		for free := !strings.HasPrefix(run.Key, "slow"); !free; {
 			select {
 			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(20 * time.Millisecond):
+				return context.Cause(ctx)
+			case <-time.After(20 * time.Millisecond): // a poll; the database may be away
+				_ = db.QueryRow(ctx, "SELECT EXISTS (SELECT FROM go WHERE run = $1)", run.Key).Scan(&free)
 			}
 		}
-		if strings.HasPrefix(string(run), "crowd") {
+		if strings.HasPrefix(run.Key, "crowd") {
 			if _, err := db.Exec(ctx, "SELECT pg_sleep(0.02)"); err != nil {
 				return err
 			}
 		}
-		_, err := db.Exec(ctx, "INSERT INTO said VALUES ($1, $2, 'end')", run, c.Name)
-		return err
+		return errors.Join(note("end"), runs.Finish(ctx, id, controlplane.RunSucceeded, nil, ""))
 	}
 	return e.Work(ctx, engine.Worker{
 		Name: c.Name, Classes: []controlplane.Priority{controlplane.Critical, controlplane.Normal}, Slots: 20, Grace: time.Minute,
@@ -127,11 +133,16 @@ func runWorker(ctx context.Context) error {
 	})
 }
 
+func testKeys() store.Keys {
+	return store.Keys{Current: "k", All: map[store.KeyID]secrets.Value{"k": secrets.NewValue([]byte(strings.Repeat("0f", 32)))}}
+}
+
 // bed is a database, an engine over it and a client.
 type bed struct {
 	*testing.T
 	server  *postgrestest.Server
 	db      *pgxpool.Pool
+	runs    *store.Store
 	url     string
 	engine  *part  // these three are newBed's
 	hatchet string // the engine's database
@@ -157,6 +168,14 @@ func emptyBed(t *testing.T) *bed {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.db.Close)
+	if err := store.Migrate(t.Context(), b.url); err != nil {
+		t.Fatal(err)
+	}
+	if b.runs, err = store.Open(t.Context(), b.url, testKeys()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.runs.Close)
+	b.runs.Log = slog.New(slog.DiscardHandler)
 	if _, err := b.db.Exec(t.Context(), "CREATE TABLE said (run text, worker text, what text, at bigserial); CREATE TABLE go (run text)"); err != nil {
 		t.Fatal(err)
 	}
@@ -267,13 +286,26 @@ func (b *bed) worker(name string) *part {
 	return p
 }
 
-func (b *bed) run(id, queue string) {
+// run stores a run and gives it to the engine.
+func (b *bed) run(name, queue string) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), 20*time.Second)
 	defer cancel()
-	if err := b.client.Start(ctx, controlplane.Run{ID: controlplane.RunID(id), Queue: queue, Priority: controlplane.Normal}); err != nil {
+	run := b.store(name, queue)
+	if err := b.client.Start(ctx, run); err != nil {
 		b.Error(err)
 	}
+}
+
+// store keeps a run of which the engine does not hear.
+func (b *bed) store(name, queue string) controlplane.Run {
+	b.Helper()
+	run := controlplane.Run{Key: name, Kind: controlplane.RunTask, Queue: queue, Priority: controlplane.Normal}
+	var err error
+	if run.ID, _, err = b.runs.Start(b.Context(), run); err != nil {
+		b.Error(err)
+	}
+	return run
 }
 
 func (b *bed) release(run string) {

@@ -10,8 +10,6 @@ import (
 type Runs interface {
 	// Start keeps a run by its key, once, and says which one it is.
 	Start(ctx context.Context, r controlplane.Run) (id controlplane.RunID, created bool, err error)
-	// Supersede ends the runs of a queue that wait and are older.
-	Supersede(ctx context.Context, queue string, than controlplane.RunID) ([]controlplane.RunID, error)
 }
 
 // Starter keeps a run before the engine hears of it: what the engine forgets
@@ -23,15 +21,11 @@ type Starter struct {
 
 // Start queues a run. The newest of a queue wins: those that wait need not run.
 func (s Starter) Start(ctx context.Context, run controlplane.Run) error {
-	id, created, err := s.Runs.Start(ctx, run)
+	run.Supersedes = true
+	id, _, err := s.Runs.Start(ctx, run)
 	if err != nil {
 		return err
 	}
 	run.ID = id
-	if created {
-		if _, err := s.Runs.Supersede(ctx, run.Queue, id); err != nil {
-			return err
-		}
-	}
 	return s.Engine.Start(ctx, run)
 }

@@ -26,11 +26,15 @@ var tracer = otel.Tracer("skep/services/controlplane/engine")
 // ErrBusy says that another run of its queue comes first.
 type Handler func(ctx context.Context, run controlplane.RunID, last bool) error
 
-// Queues are held by who works on a run of theirs, in any process.
+// Queues are held by who works on runs of theirs, in any process.
 type Queues interface {
 	// Enter takes a queue until leave is called, or until this process dies.
-	// ErrBusy if another run has it.
-	Enter(ctx context.Context, queue string) (leave func(), err error)
+	// ErrBusy if another has it. held ends when the queue is lost before it is
+	// left, to somebody who found it free for longer than settle.
+	Enter(ctx context.Context, queue string) (held context.Context, leave func(), err error)
+	// First is the run that comes first in the queue of another one, that one at
+	// the latest, and whether it was begun. A run that is over has none before it.
+	First(ctx context.Context, run controlplane.RunID) (first controlplane.RunID, running bool, err error)
 }
 
 // Worker takes runs.
@@ -61,13 +65,21 @@ func (h *handler) begin() error {
 	if h.do == nil {
 		return errors.New("this process does not work on runs")
 	}
+	if err := h.drained(); err != nil {
+		return err
+	}
+	h.running.Add(1)
+	return nil
+}
+
+// drained is an error once no more runs are taken.
+func (h *handler) drained() error {
 	select {
 	case <-h.drain:
 		return errDraining
 	default:
+		return nil
 	}
-	h.running.Add(1)
-	return nil
 }
 
 // Work takes runs until ctx ends; then it takes no more, and returns when those
@@ -157,37 +169,87 @@ const (
 	// waitPoll is how often a run whose turn it is looks whether its queue is free:
 	// what has it was given to a worker directly.
 	waitPoll = 200 * time.Millisecond
-	// waitTurn is how long it lets others of its queue go first: one that lost its
-	// worker may be among them.
-	waitTurn = 2 * time.Second
+	// settle is how long a run that was begun is left to its worker, which does not
+	// have its queue: it died, or its session with the database did, and it comes
+	// back for the queue.
+	settle = 5 * time.Second
 )
 
-// queued does a run while it has its queue. ErrBusy if it has to wait for a
-// turn, or another turn.
+// queued does a run while it has its queue, after those that come before it:
+// they may not have been given to anybody yet, or not to somebody who lives.
+// ErrBusy if somebody else is at it, and the run has to wait for its turn.
 func (h *handler) queued(ctx context.Context, in input, inTurn, last bool) error {
+	own := controlplane.RunID(in.Run)
 	if in.Queue == "" {
-		return h.do(ctx, controlplane.RunID(in.Run), last)
+		return h.do(ctx, own, last)
 	}
-	leave, err := h.queues.Enter(ctx, in.Queue)
-	for inTurn && errors.Is(err, controlplane.ErrBusy) {
-		if err := h.pause(ctx, waitPoll); err != nil {
-			return err
-		}
-		leave, err = h.queues.Enter(ctx, in.Queue)
-	}
+	held, first, leave, err := h.enter(ctx, in, inTurn)
 	if err != nil {
 		return err
 	}
-	func() {
+	err = func() error {
 		defer leave() // whatever becomes of the handler
-		err = h.do(ctx, controlplane.RunID(in.Run), last)
+		for first != own {
+			if err := h.doBefore(held, first, last); err != nil {
+				return err
+			}
+			next, _, err := h.queues.First(held, own)
+			if err := errors.Join(err, h.drained()); err != nil {
+				return err
+			}
+			if next == first {
+				return fmt.Errorf("run %s was done and is not over", first)
+			}
+			first = next
+		}
+		return h.do(held, own, last)
 	}()
 	if inTurn && errors.Is(err, controlplane.ErrBusy) {
-		if err := h.pause(ctx, waitTurn); err != nil {
+		if err := h.pause(ctx, settle); err != nil {
 			return err
 		}
 	}
 	return err
+}
+
+// doBefore does a run on behalf of one that waits for it.
+func (h *handler) doBefore(ctx context.Context, run controlplane.RunID, last bool) error {
+	ctx, span := tracer.Start(ctx, "run before", trace.WithAttributes(attribute.String("skep.run", string(run))))
+	defer span.End()
+	err := h.do(ctx, run, last)
+	if err != nil {
+		span.SetStatus(codes.Error, "")
+	}
+	return err
+}
+
+// enter takes a queue, with the run that comes first. It takes no run from a
+// worker that is there.
+func (h *handler) enter(ctx context.Context, in input, inTurn bool) (context.Context, controlplane.RunID, func(), error) {
+	var left controlplane.RunID // by its worker, it seems
+	for {
+		wait := waitPoll
+		held, leave, err := h.queues.Enter(ctx, in.Queue)
+		switch {
+		case err == nil:
+			first, running, err := h.queues.First(held, controlplane.RunID(in.Run))
+			if err == nil && (!running || first == left) {
+				return held, first, leave, nil
+			}
+			leave()
+			if err != nil {
+				return nil, "", nil, err
+			}
+			left, wait = first, settle
+		case inTurn && errors.Is(err, controlplane.ErrBusy):
+			left = ""
+		default:
+			return nil, "", nil, err
+		}
+		if err := h.pause(ctx, wait); err != nil {
+			return nil, "", nil, err
+		}
+	}
 }
 
 // pause ends early with an error when no more runs are taken.

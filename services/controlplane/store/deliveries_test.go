@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"skep/internal/polltest"
 	"skep/services/controlplane"
 	"skep/services/controlplane/store"
 )
@@ -132,7 +133,7 @@ func TestReplayOfWhatIsBeingStored(t *testing.T) {
 			t.Errorf("Start = %s, created %v, %v; want %s", id, created, err, run)
 		}
 	})
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		if n := query[int64](t, dsn, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"); n[0] != 2 {
 			return fmt.Errorf("%d of 2 wait", n[0])
 		}

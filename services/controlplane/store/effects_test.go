@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"skep/internal/polltest"
 	"skep/services/controlplane"
 )
 
@@ -94,7 +95,7 @@ func TestOnceTakenOver(t *testing.T) {
 	// While it works the lease is extended, however long that takes.
 	_, err := s.Once(t.Context(), run, "long", func(ctx context.Context) ([]byte, error) {
 		until := query[time.Time](t, dsn, "SELECT until FROM effect")[0]
-		poll(t, func() error {
+		polltest.Until(t, func() error {
 			if query[time.Time](t, dsn, "SELECT until FROM effect")[0].Sub(until) < 3*s.StepLease {
 				return errors.New("the lease is not extended")
 			}

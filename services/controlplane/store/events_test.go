@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"skep/internal/polltest"
 	"skep/services/controlplane"
 	"skep/services/controlplane/store"
 )
@@ -69,7 +70,7 @@ func TestEvents(t *testing.T) {
 // shown waits until a number of events can be seen.
 func shown(t *testing.T, s *store.Store, want int) {
 	t.Helper()
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		events, err := s.Since(t.Context(), nil, 0, 1000)
 		if err != nil {
 			t.Fatal(err)
@@ -115,7 +116,7 @@ func TestEventsAreSeenInOrder(t *testing.T) {
 	}
 	defer published.Wait()
 	seen, last := map[string]int{}, int64(0)
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		events, err := s.Since(t.Context(), nil, last, 1000)
 		if err != nil {
 			t.Fatal(err)
@@ -167,7 +168,7 @@ func TestEventsKeepTheirPlace(t *testing.T) {
 		defer close(ended)
 		query[int64](t, dsn, "SELECT show_events()")
 	}()
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		if n := query[int64](t, dsn, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"); n[0] != 1 {
 			return fmt.Errorf("%d wait", n[0])
 		}

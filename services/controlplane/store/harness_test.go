@@ -106,26 +106,6 @@ func newRun(t testing.TB, s *store.Store, key, queue string) controlplane.RunID 
 	return id
 }
 
-// poll calls f until it returns nil.
-func poll(t testing.TB, f func() error) {
-	t.Helper()
-	deadline := time.NewTimer(time.Minute)
-	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatal(err)
-		}
-	}
-}
-
 // parallel runs f n times at once.
 func parallel(n int, f func(i int)) {
 	var all sync.WaitGroup

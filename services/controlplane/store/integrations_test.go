@@ -160,7 +160,7 @@ func TestSources(t *testing.T) {
 		}
 	}
 	orphan := controlplane.Source{Provider: controlplane.GitHub, Name: "orphan", Integration: "nobody", Secret: value("x")}
-	if _, err := s.PutSource(t.Context(), orphan); !errors.Is(err, controlplane.ErrNotFound) {
+	if _, err := s.PutSource(t.Context(), orphan); !errors.Is(err, controlplane.ErrNotFound) || !strings.Contains(err.Error(), "the integration that it names") {
 		t.Errorf("a source of no integration: %v", err)
 	}
 	again, err := s.PutSource(t.Context(), controlplane.Source{Provider: controlplane.GitHub, Name: "main", Secret: value("new"), Disabled: true})

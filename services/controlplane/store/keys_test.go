@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"skep/internal/polltest"
 	"skep/secrets"
 	"skep/services/controlplane"
 	"skep/services/controlplane/store"
@@ -102,7 +103,7 @@ func TestReencrypt(t *testing.T) {
 		}
 		ended <- err
 	}()
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		if n := under("k2"); n != 50 {
 			return fmt.Errorf("%d secrets are under the new key", n)
 		}
@@ -115,7 +116,7 @@ func TestReencrypt(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "before it was stopped") {
 		t.Errorf("stopped: %v", err)
 	}
-	poll(t, func() error { // the batch that was under way is given up
+	polltest.Until(t, func() error { // the batch that was under way is given up
 		if n := query[int64](t, dsn, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"); n[0] > 0 {
 			return errors.New("it still waits")
 		}

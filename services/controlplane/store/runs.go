@@ -15,7 +15,8 @@ import (
 
 // Start stores a run that waits for a worker, under an id of its own unless it
 // has one. The same key never makes a second run: what is returned then is the
-// id of the first, and not created.
+// id of the first, and not created. A run that supersedes ends those before it
+// in its queue; they may be at work, and end when they see it.
 //
 // Each change of a run's state is an event too, in the same transaction:
 // run.queued, run.started or run.ended, of the topics run/<id> and
@@ -39,28 +40,57 @@ func (s *Store) Start(ctx context.Context, r controlplane.Run) (id controlplane.
 	if err := errors.Join(err, problem); err != nil {
 		return "", false, fmt.Errorf("%s: %w", action, err)
 	}
+	params := db.StartRunParams{
+		ID: string(r.ID), Key: r.Key, Kind: string(r.Kind), Project: string(r.Project), Task: string(r.Task), Queue: r.Queue,
+		Priority: string(r.Priority), Input: input, Delivery: r.Delivery, Supersedes: r.Supersedes,
+	}
 	var row db.StartRunRow
-	err = s.do(ctx, action, func(q *db.Queries) (err error) {
-		row, err = q.StartRun(ctx, db.StartRunParams{
-			ID: string(r.ID), Key: r.Key, Kind: string(r.Kind), Project: string(r.Project), Task: string(r.Task), Queue: r.Queue,
-			Priority: string(r.Priority), Input: input,
+	if r.Queue == "" {
+		err = s.do(ctx, action, func(q *db.Queries) (err error) {
+			row, err = start(ctx, q, params)
+			return err
 		})
-		if errors.Is(err, pgx.ErrNoRows) {
-			// The first one was committed after this statement had begun.
-			var first db.Run
-			first, err = q.RunByKey(ctx, r.Key)
-			row.ID = first.ID
-		}
-		return err
-	})
+	} else {
+		err = s.inTx(ctx, action, func(q *db.Queries) (err error) {
+			row, err = startInLine(ctx, q, params)
+			return err
+		})
+	}
 	if row.Created {
 		s.published.strike()
 	}
 	return controlplane.RunID(row.ID), row.Created, err
 }
 
-// Begin marks a run as running. ErrBusy while another of its queue is,
-// ErrOver if it has ended or was cancelled. Beginning again, after the worker
+func start(ctx context.Context, q *db.Queries, r db.StartRunParams) (db.StartRunRow, error) {
+	row, err := q.StartRun(ctx, r)
+	if errors.Is(err, pgx.ErrNoRows) {
+		// The first one was committed after this statement had begun.
+		var first db.Run
+		first, err = q.RunByKey(ctx, r.Key)
+		row.ID = first.ID
+	}
+	return row, err
+}
+
+// startInLine gives a run its place in its queue: it ends those that it takes
+// the place of, or itself, with its first appearance.
+func startInLine(ctx context.Context, q *db.Queries, r db.StartRunParams) (db.StartRunRow, error) {
+	if err := q.LockQueue(ctx, r.Queue); err != nil {
+		return db.StartRunRow{}, err
+	}
+	row, err := start(ctx, q, r)
+	if err != nil || !row.Created || !r.Supersedes {
+		return row, err
+	}
+	if err := q.SupersedeRuns(ctx, "run "+row.ID+" took its place", row.ID); err != nil {
+		return row, err
+	}
+	return row, q.YieldRun(ctx, row.ID)
+}
+
+// Begin marks a run as running. ErrBusy while another of its queue is, or comes
+// first; ErrOver if it has ended or was cancelled. Beginning again, after the worker
 // has died, changes nothing.
 func (s *Store) Begin(ctx context.Context, id controlplane.RunID) error {
 	err := s.transition(ctx, "begin", id, "", func(q *db.Queries) (int64, error) { return q.BeginRun(ctx, string(id)) })
@@ -92,7 +122,8 @@ func (s *Store) Cancel(ctx context.Context, id controlplane.RunID, reason string
 	})
 }
 
-// transition explains why no row was changed: the run is not there, or over.
+// transition explains why no row was changed: the run is not there, over, or not
+// the first of its queue.
 func (s *Store) transition(ctx context.Context, verb string, id controlplane.RunID, to controlplane.RunState, change func(*db.Queries) (int64, error)) error {
 	action := fmt.Sprintf("%s run %s", verb, id)
 	if _, err := controlplane.ParseRunID(string(id)); err != nil {
@@ -105,31 +136,14 @@ func (s *Store) transition(ctx context.Context, verb string, id controlplane.Run
 			return err
 		}
 		now, err := q.Run(ctx, string(id))
-		if err == nil && now.State != string(to) {
-			err = fmt.Errorf("%w: it is %s", controlplane.ErrOver, now.State)
+		switch state := controlplane.RunState(now.State); {
+		case err == nil && !state.Over():
+			err = fmt.Errorf("another one of its queue comes first: %w", controlplane.ErrBusy)
+		case err == nil && state != to:
+			err = fmt.Errorf("%w: it is %s", controlplane.ErrOver, state)
 		}
 		return err
 	})
-}
-
-// Supersede ends every run of a queue that was started before another: the
-// newest wins. The caller stops those that are returned, as they may work.
-func (s *Store) Supersede(ctx context.Context, queue string, than controlplane.RunID) ([]controlplane.RunID, error) {
-	action := fmt.Sprintf("supersede the runs before %s", than)
-	if _, err := controlplane.ParseRunID(string(than)); err != nil {
-		return nil, fmt.Errorf("%s: %w", action, err)
-	}
-	if queue == "" { // runs of no queue do not wait for one another
-		return nil, nil
-	}
-	defer s.published.strike()
-	var ids []controlplane.RunID
-	err := s.do(ctx, action, func(q *db.Queries) error {
-		rows, err := q.SupersedeRuns(ctx, "run "+string(than)+" took its place", queue, string(than))
-		ids = convert(rows, func(id string) controlplane.RunID { return controlplane.RunID(id) })
-		return err
-	})
-	return ids, err
 }
 
 // Run is one of them.
@@ -152,7 +166,8 @@ func (s *Store) Run(ctx context.Context, id controlplane.RunID) (controlplane.Ru
 func run(r db.Run) controlplane.Run {
 	return controlplane.Run{
 		ID: controlplane.RunID(r.ID), Key: r.Key, Kind: controlplane.RunKind(r.Kind), Project: controlplane.Name(r.Project),
-		Task: controlplane.Name(r.Task), Queue: r.Queue, Priority: controlplane.Priority(r.Priority),
+		Task: controlplane.Name(r.Task), Queue: r.Queue,
+		Delivery: r.Delivery, Supersedes: r.Supersedes, Priority: controlplane.Priority(r.Priority),
 		State: controlplane.RunState(r.State), Input: r.Input, Output: r.Output, Error: r.Error,
 		Created: r.Created, Started: moment(r.Started), Ended: moment(r.Ended),
 	}

@@ -117,40 +117,114 @@ func TestRunStates(t *testing.T) {
 	}
 }
 
+// startFor starts a run of a delivery's.
+func startFor(t *testing.T, s *store.Store, r controlplane.Run) controlplane.RunID {
+	t.Helper()
+	r.Kind = controlplane.RunDeploy
+	id, created, err := s.Start(t.Context(), r)
+	if err != nil || !created {
+		t.Fatalf("Start = created %v, %v", created, err)
+	}
+	return id
+}
+
+func wantStates(t *testing.T, s *store.Store, want map[controlplane.RunID]controlplane.RunState) {
+	t.Helper()
+	for id, want := range want {
+		if r, err := s.Run(t.Context(), id); err != nil || r.State != want {
+			t.Errorf("run %s is %s, %v; want %s", r.Key, r.State, err, want)
+		}
+	}
+}
+
 func TestSupersede(t *testing.T) {
 	s, _ := newStore(t)
 	running, waiting := newRun(t, s, "1", "homelab/main"), newRun(t, s, "2", "homelab/main")
 	elsewhere, ended := newRun(t, s, "3", "homelab/next"), newRun(t, s, "4", "homelab/main")
-	newest, later := newRun(t, s, "5", "homelab/main"), newRun(t, s, "6", "homelab/main")
 	if err := s.Begin(t.Context(), running); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Cancel(t.Context(), ended, ""); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range [][]controlplane.RunID{{running, waiting}, {}} {
-		got, err := s.Supersede(t.Context(), "homelab/main", newest)
-		slices.Sort(got)
-		slices.Sort(want)
-		if err != nil || !slices.Equal(got, want) {
-			t.Errorf("Supersede = %v, %v; want %v", got, err, want)
-		}
-	}
-	for id, want := range map[controlplane.RunID]controlplane.RunState{
-		running: controlplane.RunSuperseded, waiting: controlplane.RunSuperseded, elsewhere: controlplane.RunQueued,
+	other := startFor(t, s, controlplane.Run{Key: "other", Queue: "homelab/main", Project: "other"})
+	newest := startFor(t, s, controlplane.Run{Key: "5", Queue: "homelab/main", Supersedes: true})
+	later := newRun(t, s, "6", "homelab/main")
+	wantStates(t, s, map[controlplane.RunID]controlplane.RunState{
+		running: controlplane.RunSuperseded, waiting: controlplane.RunSuperseded, elsewhere: controlplane.RunQueued, other: controlplane.RunQueued,
 		ended: controlplane.RunCancelled, newest: controlplane.RunQueued, later: controlplane.RunQueued,
-	} {
-		if r, err := s.Run(t.Context(), id); err != nil || r.State != want {
-			t.Errorf("run %s is %s, %v; want %s", r.Key, r.State, err, want)
-		}
-	}
+	})
 	if r, err := s.Run(t.Context(), waiting); err != nil || !strings.Contains(r.Error, string(newest)) {
 		t.Errorf("it does not say what took its place: %q, %v", r.Error, err)
 	}
 	free := newRun(t, s, "7", "")
-	newRun(t, s, "8", "")
-	if got, err := s.Supersede(t.Context(), "", free); err != nil || len(got) != 0 {
-		t.Errorf("runs of no queue: %v, %v", got, err)
+	startFor(t, s, controlplane.Run{Key: "8", Supersedes: true})
+	wantStates(t, s, map[controlplane.RunID]controlplane.RunState{free: controlplane.RunQueued})
+}
+
+// The order of a queue is that of the deliveries, in whichever order their runs
+// come in.
+func TestOrder(t *testing.T) {
+	s, dsn := newStore(t)
+	queues := openQueues(t, dsn)
+	line := func(key string, delivery int64, supersedes bool) controlplane.RunID {
+		return startFor(t, s, controlplane.Run{Key: key, Project: "home", Queue: "homelab/main", Delivery: delivery, Supersedes: supersedes})
+	}
+	first := func(own, want controlplane.RunID, running bool) {
+		t.Helper()
+		got, begun, err := queues.First(t.Context(), own)
+		if err != nil || got != want || begun != running {
+			t.Errorf("First = %s, running %v, %v; want %s, %v", got, begun, err, want, running)
+		}
+	}
+	second, third := line("second", 8, true), line("third", 9, false)
+	one := line("first", 7, false)
+	for _, id := range []controlplane.RunID{one, second, third} {
+		first(id, one, false)
+	}
+	if err := s.Begin(t.Context(), second); !errors.Is(err, controlplane.ErrBusy) {
+		t.Errorf("the second began before the first: %v", err)
+	}
+	if err := s.Begin(t.Context(), one); err != nil {
+		t.Fatal(err)
+	}
+
+	// What was begun is ended before anything else.
+	zero := line("zero", 5, false)
+	first(zero, one, true)
+	first(third, one, true)
+	if err := s.Begin(t.Context(), zero); !errors.Is(err, controlplane.ErrBusy) {
+		t.Errorf("two of one queue: %v", err)
+	}
+	if err := errors.Join(s.Begin(t.Context(), one), s.Finish(t.Context(), one, controlplane.RunSucceeded, nil, "")); err != nil {
+		t.Error(err)
+	}
+	first(third, zero, false)
+	first(one, one, false)
+
+	late := line("late", 4, true)
+	wantStates(t, s, map[controlplane.RunID]controlplane.RunState{
+		late: controlplane.RunSuperseded, zero: controlplane.RunQueued, second: controlplane.RunQueued, third: controlplane.RunQueued,
+	})
+	if r, err := s.Run(t.Context(), late); err != nil || !strings.Contains(r.Error, string(second)) {
+		t.Errorf("it does not say what took its place: %q, %v", r.Error, err)
+	}
+	for _, id := range []controlplane.RunID{zero, second, third} {
+		first(third, id, false)
+		if err := errors.Join(s.Begin(t.Context(), id), s.Finish(t.Context(), id, controlplane.RunSucceeded, nil, "")); err != nil {
+			t.Error(err)
+		}
+	}
+
+	// A run that no delivery asked for comes after all that there are.
+	source := newSource(t, s, "main")
+	d, _, err := s.Add(t.Context(), controlplane.Delivery{Source: source, Delivery: "d"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := line("asked", 0, false)
+	if r, err := s.Run(t.Context(), asked); err != nil || r.Delivery != d {
+		t.Errorf("Run = %+v, %v; want it to follow delivery %d", r, err, d)
 	}
 }
 

@@ -217,14 +217,12 @@ func TestHostileStrings(t *testing.T) {
 		_, _, err = s.ListDeliveries(ctx, store.DeliveryFilter{State: controlplane.DeliveryState(h)}, store.Page{})
 		same("state", "", "", err)
 
-		rid, _, err := s.Start(ctx, controlplane.Run{Key: "k" + h, Kind: controlplane.RunKind(h), Project: controlplane.Name(h), Queue: h})
+		rid, _, err := s.Start(ctx, controlplane.Run{Key: "k" + h, Kind: controlplane.RunKind(h), Project: controlplane.Name(h), Queue: h, Supersedes: true})
 		same("started", "", "", err)
 		if err == nil {
 			r, err := s.Run(ctx, rid)
 			same("key", r.Key, "k"+h, err)
 			same("queue", r.Queue, h, err)
-			_, err = s.Supersede(ctx, h, rid)
-			same("queue", "", "", err)
 			_, err = s.Once(ctx, rid, h, func(context.Context) ([]byte, error) { return nil, nil })
 			same("step", "", "", err)
 			same("artefact", "", "", s.PutArtefact(ctx, rid, h, h, []byte(h)))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func TestTasksAndSchedules(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.PutSchedule(t.Context(), controlplane.Schedule{Name: "x", Task: "nothing"}); !errors.Is(err, controlplane.ErrNotFound) {
+	if _, err := s.PutSchedule(t.Context(), controlplane.Schedule{Name: "x", Task: "nothing"}); !errors.Is(err, controlplane.ErrNotFound) || !strings.Contains(err.Error(), "the task that it names") {
 		t.Errorf("a schedule of no task: %v", err)
 	}
 	found, err := s.DueSchedules(t.Context(), 0)
@@ -69,7 +70,7 @@ func TestTasksAndSchedules(t *testing.T) {
 	if ok, err := s.AdvanceSchedule(t.Context(), "nightly", next, time.Time{}); err != nil || !ok {
 		t.Errorf("its end: %v, %v", ok, err)
 	}
-	if err := s.DeleteTask(t.Context(), "backup"); !errors.Is(err, controlplane.ErrConflict) {
+	if err := s.DeleteTask(t.Context(), "backup"); !errors.Is(err, controlplane.ErrConflict) || !strings.Contains(err.Error(), "a schedule refers to it") {
 		t.Errorf("a task that schedules start: %v", err)
 	}
 	all, err := s.ListSchedules(t.Context(), "", 0)

@@ -4,13 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -18,30 +17,14 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"skep/internal/logtest"
+	"skep/internal/polltest"
 	"skep/services/controlplane/tracing"
 	"skep/services/controlplane/tracing/tracingtest"
 )
 
-// text is a log that several goroutines write.
-type text struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (t *text) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.buffer.Write(p)
-}
-
-func (t *text) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.buffer.String()
-}
-
 // start traces, as an environment says.
-func start(t *testing.T, said *text, environment map[string]string) tracing.Traces {
+func start(t *testing.T, said *logtest.Buffer, environment map[string]string) tracing.Traces {
 	t.Helper()
 	for name, value := range environment {
 		t.Setenv(name, value)
@@ -64,7 +47,7 @@ const never = "3600000"
 
 func TestATraceCrossesProcesses(t *testing.T) {
 	collector := tracingtest.Start(t)
-	var said text
+	var said logtest.Buffer
 	traces := start(t, &said, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL, "OTEL_BSP_SCHEDULE_DELAY": never})
 	var kept string
 	h := traces.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { kept = tracing.Parent(r.Context()) }), "/probe")
@@ -107,7 +90,7 @@ func TestATraceCrossesProcesses(t *testing.T) {
 
 func TestAStrangerDoesNotChooseWhatIsKept(t *testing.T) {
 	collector := tracingtest.Start(t)
-	var said text
+	var said logtest.Buffer
 	traces := start(t, &said, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL, "OTEL_TRACES_SAMPLER": "parentbased_always_off"})
 	h := traces.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, span := begin(tracing.Resume(r.Context(), tracing.Parent(r.Context())), "inner")
@@ -129,7 +112,7 @@ func TestWithoutACollector(t *testing.T) {
 		"no exporter": {"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var said text
+			var said logtest.Buffer
 			traces := start(t, &said, environment)
 			mux := http.NewServeMux()
 			if h := traces.Handler(mux); h != http.Handler(mux) {
@@ -176,7 +159,7 @@ func TestMistakesStopTheStart(t *testing.T) {
 func TestACollectorThatIsAway(t *testing.T) {
 	collector := tracingtest.Start(t)
 	collector.Refuse(http.StatusForbidden)
-	var said text
+	var said logtest.Buffer
 	traces := start(t, &said, map[string]string{
 		"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL, "OTEL_BSP_SCHEDULE_DELAY": "1", "OTEL_BSP_MAX_QUEUE_SIZE": "64", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "16",
 	})
@@ -184,12 +167,18 @@ func TestACollectorThatIsAway(t *testing.T) {
 		_, span := begin(t.Context(), "lost")
 		span.End()
 	}
-	await(t, func() bool { return strings.Contains(said.String(), "spans are lost") })
+	says := func(want string) error {
+		if text := said.String(); !strings.Contains(text, want) {
+			return fmt.Errorf("the log says %q, not %q", text, want)
+		}
+		return nil
+	}
+	polltest.Until(t, func() error { return says("spans are lost") })
 	collector.Refuse(0)
-	await(t, func() bool {
+	polltest.Until(t, func() error {
 		_, span := begin(t.Context(), "kept")
 		span.End()
-		return strings.Contains(said.String(), "takes spans again")
+		return says("takes spans again")
 	})
 	traces.Stop(t.Context())
 	if n := strings.Count(said.String(), "level=WARN"); n != 1 {
@@ -214,7 +203,7 @@ func TestACollectorThatHangs(t *testing.T) {
 	}))
 	defer server.Close()
 	defer close(free)
-	var said text
+	var said logtest.Buffer
 	traces := start(t, &said, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": server.URL, "OTEL_BSP_SCHEDULE_DELAY": never})
 	_, span := begin(t.Context(), "lost")
 	span.End()
@@ -224,22 +213,9 @@ func TestACollectorThatHangs(t *testing.T) {
 	}
 }
 
-func await(t *testing.T, done func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(time.Minute); !done(); {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("it does not happen")
-		}
-	}
-}
-
 func TestLogHandler(t *testing.T) {
 	collector := tracingtest.Start(t)
-	var said text
+	var said logtest.Buffer
 	traces := start(t, &said, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL})
 	defer traces.Stop(t.Context())
 	var out bytes.Buffer

@@ -11,13 +11,13 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	mdns "github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"skep/internal/logtest"
 	"skep/networks"
 	"skep/services/dns/authority"
 	"skep/services/dns/dnstest"
@@ -275,7 +275,7 @@ func TestSecondaries(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			port := dnstest.FreePort(t)
-			log := &logBuffer{}
+			log := &logtest.Buffer{}
 			s, primary := serve(t, authority.Config{Key: key, Secondaries: []string{"127.0.0.1:" + port}, Log: slog.New(slog.NewTextHandler(log, nil))}, records...)
 			secondary := run(t, domain+".", port, primary.Addr)
 			follow := func() {
@@ -306,29 +306,11 @@ func TestSecondaries(t *testing.T) {
 					t.Errorf("the secondary still has %s: %v %v", gone, answer, err)
 				}
 			}
-			if whole, steps := log.count("type=AXFR"), log.count("type=IXFR"); whole > 1 || steps != 3 {
+			if whole, steps := strings.Count(log.String(), "type=AXFR"), strings.Count(log.String(), "type=IXFR"); whole > 1 || steps != 3 {
 				t.Errorf("%d whole transfers and %d increments", whole, steps)
 			}
 		})
 	}
-}
-
-// logBuffer is a log that is read meanwhile.
-type logBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) count(s string) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Count(b.text.String(), s)
 }
 
 // An incremental transfer brings an old version to the newest.

@@ -13,6 +13,7 @@ import (
 
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
+	"skep/internal/polltest"
 	"skep/internal/postgrestest"
 )
 
@@ -57,7 +58,7 @@ func TestReplicaStartsWithNothing(t *testing.T) {
 	server.Halt(t)
 	p := play(t, "caddy", r.config)
 	p.expect(t, "serving")
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		if !strings.Contains(p.err.String(), "the database is away") {
 			return fmt.Errorf("it did not look at the storage:\n%s", p.err)
 		}
@@ -68,7 +69,7 @@ func TestReplicaStartsWithNothing(t *testing.T) {
 		t.Errorf("it says:\n%s", said)
 	}
 	server.Resume(t)
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		if !strings.Contains(p.err.String(), asked) {
 			return fmt.Errorf("it does not obtain the certificate:\n%s", p.err)
 		}
@@ -131,7 +132,7 @@ func (r *replica) start(t *testing.T) *process {
 func (r *replica) serial(t *testing.T) (serial string) {
 	t.Helper()
 	dialer := tls.Dialer{Config: &tls.Config{ServerName: site, InsecureSkipVerify: true}} // the CA is the replicas' own
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		conn, err := dialer.DialContext(ctx, "unix", r.socket)

@@ -9,8 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +17,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest"
+
+	"skep/internal/logtest"
 )
 
 // testPace is quick, and leaves a busy machine time to renew a lease.
@@ -38,46 +38,10 @@ func openStore(t *testing.T, dsn, dir string, p pace) *store {
 	return s
 }
 
-// spoken is what a store logs.
-type spoken struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (s *spoken) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(p)
-}
-
-func (s *spoken) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
-}
-
-func (s *spoken) logger() *zap.Logger {
-	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(s), zap.DebugLevel))
-}
-
-// poll calls f until it returns nil.
-func poll(t *testing.T, f func() error) {
-	t.Helper()
-	deadline := time.NewTimer(30 * time.Second)
-	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatal(err)
-		}
-	}
+// logger is where a store finds a log that goes to a buffer.
+func logger(to *logtest.Buffer) func() *zap.Logger {
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(to), zap.DebugLevel))
+	return func() *zap.Logger { return log }
 }
 
 // roleVariable makes a process of the test binary one of the ingresses below.
@@ -165,13 +129,13 @@ type process struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
 	lines chan string // of its standard output, which is read to the end
-	err   *spoken
+	err   *logtest.Buffer
 }
 
 // play starts a role in a process of its own.
 func play(t *testing.T, role string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(os.Args[0], args...), lines: make(chan string, 100), err: &spoken{}}
+	p := &process{cmd: exec.Command(os.Args[0], args...), lines: make(chan string, 100), err: &logtest.Buffer{}}
 	home := t.TempDir()
 	p.cmd.Env = append(os.Environ(), roleVariable+"="+role, "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home)
 	p.cmd.Stderr = p.err

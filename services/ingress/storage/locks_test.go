@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"skep/internal/polltest"
 	"skep/internal/postgrestest"
 )
 
@@ -35,7 +36,7 @@ func TestLocksAcrossProcesses(t *testing.T) {
 		holder.expect(t, "locked")
 		// It renews the lease more often than a lease is long.
 		renewals, last := 0, time.Time{}
-		poll(t, func() error {
+		polltest.Until(t, func() error {
 			if ok, err := s.TryLock(t.Context(), "l"); ok || err != nil {
 				t.Fatalf("the lock was taken from a holder that lives (%v)", err)
 			}
@@ -84,7 +85,7 @@ func TestLockSurvivesARestartOfTheDatabase(t *testing.T) {
 	locked := make(chan error, 1)
 	before := waiter.db.pool.Stat().AcquireCount() // the tables are there: from now on it counts questions for the lock
 	go func() { locked <- waiter.Lock(t.Context(), "l") }()
-	poll(t, func() error { // the waiter has asked, and asks again
+	polltest.Until(t, func() error { // the waiter has asked, and asks again
 		if waiter.db.pool.Stat().AcquireCount() < before+2 {
 			return errors.New("nobody waits")
 		}
@@ -128,7 +129,7 @@ func testLostLock(t *testing.T, server *postgrestest.Server) {
 		t.Fatal(err)
 	}
 	// As if the loser had not been able to renew it.
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		server.Exec(t, dsn, "UPDATE caddy_locks SET expires = to_timestamp(0)")
 		ok, err := winner.TryLock(t.Context(), "l")
 		if !ok {
@@ -157,7 +158,7 @@ func testLockLostToTheSameStore(t *testing.T, server *postgrestest.Server) {
 	if err := s.Lock(t.Context(), "l"); err != nil {
 		t.Fatal(err)
 	}
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		server.Exec(t, dsn, "UPDATE caddy_locks SET expires = to_timestamp(0)")
 		ok, err := s.TryLock(t.Context(), "l")
 		if !ok {
@@ -192,7 +193,7 @@ func testUnlockFails(t *testing.T, server *postgrestest.Server) {
 		t.Error("it was unlocked without a database")
 	}
 	server.Resume(t)
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		ok, err := s.TryLock(t.Context(), "l")
 		if err == nil && !ok {
 			err = errors.New("what was not given back does not run out")

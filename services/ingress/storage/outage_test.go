@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"skep/internal/logtest"
+	"skep/internal/polltest"
 	"skep/internal/postgrestest"
 )
 
@@ -49,8 +51,8 @@ func TestDatabaseAway(t *testing.T) {
 	server.Halt(t)
 
 	// An ingress that starts now.
-	var said spoken
-	s, err := open(t.Context(), dsn, dir, testPace, said.logger)
+	var said logtest.Buffer
+	s, err := open(t.Context(), dsn, dir, testPace, logger(&said))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,8 +121,8 @@ func TestDatabaseRefuses(t *testing.T) {
 		"no right to tables": {"postgres:" + server.Password(), "guest:honey", "permission denied"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var said spoken
-			s, err := open(t.Context(), strings.Replace(dsn, c.old, c.new, 1), t.TempDir(), testPace, said.logger)
+			var said logtest.Buffer
+			s, err := open(t.Context(), strings.Replace(dsn, c.old, c.new, 1), t.TempDir(), testPace, logger(&said))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -134,8 +136,8 @@ func TestDatabaseRefuses(t *testing.T) {
 		})
 	}
 
-	var said spoken
-	s, err := open(t.Context(), strings.Replace(dsn, "postgres:"+server.Password(), "guest:honey", 1), t.TempDir(), testPace, said.logger)
+	var said logtest.Buffer
+	s, err := open(t.Context(), strings.Replace(dsn, "postgres:"+server.Password(), "guest:honey", 1), t.TempDir(), testPace, logger(&said))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +174,7 @@ func TestReadsComeBack(t *testing.T) {
 	if err := other.Store(t.Context(), siteKey, []byte("new")); err != nil {
 		t.Fatal(err)
 	}
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		got, err := s.Load(t.Context(), siteKey)
 		if err == nil && string(got) != "new" {
 			err = errors.New("it reads the copy")
@@ -185,10 +187,10 @@ func TestReadsComeBack(t *testing.T) {
 // are dead, and the call is made again on a new one.
 func TestRestartBetweenCalls(t *testing.T) {
 	server := postgrestest.Start(t)
-	var said spoken
+	var said logtest.Buffer
 	p := testPace
 	p.lease = time.Hour // nothing asks by itself while the database is away
-	s, err := open(t.Context(), server.Database(t), t.TempDir(), p, said.logger)
+	s, err := open(t.Context(), server.Database(t), t.TempDir(), p, logger(&said))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +299,7 @@ func testCopyFollows(t *testing.T, server *postgrestest.Server) {
 	}
 	s.Destruct()
 	again := openStore(t, dsn, dir, testPace)
-	poll(t, func() error {
+	polltest.Until(t, func() error {
 		if again.copy.files.Exists(t.Context(), "a/pruned") {
 			return errors.New("the copy has what was deleted")
 		}
@@ -314,8 +316,8 @@ func testCopyFails(t *testing.T, server *postgrestest.Server) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var said spoken
-	s, err := open(t.Context(), server.Database(t), file, testPace, said.logger)
+	var said logtest.Buffer
+	s, err := open(t.Context(), server.Database(t), file, testPace, logger(&said))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,10 @@ import (
 	"slices"
 )
 
+// Redacted is in the place of a secret.
+const Redacted = "[redacted]"
+
 const (
-	redacted = "[redacted]"
 	// shortest is the length from which a secret can be told from text that
 	// happens to be the same.
 	shortest = 4
@@ -106,7 +108,7 @@ func (w *writer) pass(last bool) error {
 		}
 		if n > 0 {
 			if i >= w.hidden {
-				out = append(out, redacted...)
+				out = append(out, Redacted...)
 			}
 			w.hidden = max(w.hidden, i+n)
 		}

@@ -60,7 +60,8 @@ func TestPostscript(t *testing.T) {
 	token := NewToken()
 	before := "no new line \x1e at the end\x1e" + string(token)[:5]
 	said := bytes.NewBufferString(before)
-	if err := Write(said, token, from, Note{Late: true}); err != nil {
+	answer := bytes.Repeat([]byte("{}\n"), lineBytes)
+	if err := Write(said, token, from, Note{Late: true, Answer: answer}); err != nil {
 		t.Fatal(err)
 	}
 	after := "\x1e\x1eafter\n\x1e" + string(token)[:7]
@@ -79,7 +80,7 @@ func TestPostscript(t *testing.T) {
 		to := t.TempDir()
 		write(t, to, map[string]string{"old": "of somebody else"})
 		note, err := s.Unpack(to)
-		if err != nil || !note.Late || note.Memory || !slices.Equal(note.Left, []Left{{"link", "it is no file"}}) {
+		if err != nil || !note.Late || note.Memory || !bytes.Equal(note.Answer, answer) || !slices.Equal(note.Left, []Left{{"link", "it is no file"}}) {
 			t.Errorf("note %+v, %v", note, err)
 		}
 		if got := files(t, filepath.Join(to, artefact.Folder)); !maps.Equal(got, want) {
@@ -106,7 +107,7 @@ func TestNoteAlone(t *testing.T) {
 	if _, err := s.Write(said.Bytes()); err != nil {
 		t.Fatal(err)
 	}
-	if note, err := s.Unpack(""); err != nil || !note.Memory {
+	if note, err := s.Unpack(""); err != nil || !note.Memory || note.Answer != nil {
 		t.Errorf("note %+v, %v", note, err)
 	}
 }
@@ -172,6 +173,8 @@ func TestForged(t *testing.T) {
 		"many":          {forge(t, append(many, reg(noteName)), "{}"), "more files"},
 		"a large file":  {forge(t, []*tar.Header{reg("files/a"), reg(noteName)}, strings.Repeat("x", artefact.MaxFile+1)), "larger ones"},
 		"a lot":         {forge(t, large, strings.Repeat("x", artefact.MaxFile)), "more files"},
+		"two answers":   {forge(t, []*tar.Header{reg("files/a"), reg(answerName), reg(answerName), reg(noteName)}, "{}"), "two answers"},
+		"a long answer": {forge(t, []*tar.Header{reg("files/a"), reg(answerName), reg(noteName)}, strings.Repeat("x", MaxAnswer)+"x"), "larger ones"},
 		"no note":       {forge(t, []*tar.Header{reg("files/a")}, "{}"), "EOF"},
 		"a broken note": {forge(t, []*tar.Header{reg("files/a"), reg(noteName)}, "{"), "EOF"},
 		"no base64":     {[]byte(opening + "token ~\n" + string(whole)), "illegal base64"},

@@ -27,7 +27,7 @@ const (
 	// An archive is hardly longer than its files if they cannot be compressed.
 	maxHeader  = 4 << 10
 	maxNote    = 1 << 20
-	maxArchive = artefact.MaxBytes + artefact.MaxFiles*maxHeader + maxNote
+	maxArchive = artefact.MaxBytes + artefact.MaxFiles*maxHeader + MaxAnswer + maxNote
 )
 
 // Splitter takes the postscript out of a job's output, wherever writes cut it,
@@ -223,6 +223,7 @@ type unpacker struct {
 	folder  *os.Root // nil: for no files
 	files   int
 	size    int64
+	answer  []byte
 	note    Note
 	done    bool // the note is the last entry
 }
@@ -248,12 +249,16 @@ func (u *unpacker) next() error {
 	if h.Typeflag != tar.TypeReg {
 		return fmt.Errorf("%w: %q is no file", ErrBroken, h.Name)
 	}
-	if h.Name == noteName {
+	switch h.Name {
+	case answerName:
+		return u.takeAnswer(h.Size)
+	case noteName:
 		u.done = true
 		if err := json.NewDecoder(io.LimitReader(u.archive, maxNote)).Decode(&u.note); err != nil {
 			return fmt.Errorf("%w: %w", ErrBroken, err)
 		}
 		u.note.Left = u.note.Left[:min(len(u.note.Left), artefact.MaxFiles+1)]
+		u.note.Answer = u.answer
 		return nil
 	}
 	name, ok := strings.CutPrefix(h.Name, filePrefix)
@@ -266,6 +271,17 @@ func (u *unpacker) next() error {
 		return fmt.Errorf("%w: there are more files in it than a job may leave, or larger ones", ErrBroken)
 	}
 	return u.write(name)
+}
+
+func (u *unpacker) takeAnswer(size int64) error {
+	if u.answer != nil || size > MaxAnswer {
+		return fmt.Errorf("%w: there are two answers in it, or one that is too long", ErrBroken)
+	}
+	var err error
+	if u.answer, err = io.ReadAll(u.archive); err != nil {
+		return fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	return nil
 }
 
 func (u *unpacker) write(name string) (err error) {

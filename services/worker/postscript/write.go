@@ -22,6 +22,7 @@ import (
 const (
 	TokenVariable     = "SKEP_JOB_POSTSCRIPT" // the Token; without one there is no postscript
 	ArtefactsVariable = "SKEP_JOB_ARTEFACTS"  // "1": with the artefacts
+	AnswerVariable    = "SKEP_JOB_ANSWER"     // "1": with what the command writes to its standard output
 	DeadlineVariable  = "SKEP_JOB_DEADLINE"   // what the command may take, as in 1h30m
 )
 
@@ -38,7 +39,14 @@ type Note struct {
 	Memory bool `json:"memory,omitempty"` // the kernel killed a process of it for want of memory
 	// Left are the artefacts that are left out.
 	Left []Left `json:"left,omitempty"`
+	// Answer is what the command wrote to its standard output, with nothing
+	// masked, up to MaxAnswer bytes; nil: nobody asked for it. The archive has it
+	// in an entry of its own.
+	Answer []byte `json:"-"`
 }
+
+// MaxAnswer bounds an answer.
+const MaxAnswer = 16 << 20
 
 // Left is a file that is not handed back.
 type Left struct {
@@ -46,9 +54,10 @@ type Left struct {
 	Why  string `json:"why"`
 }
 
-// The entries of the archive: the files, then the note.
+// The entries of the archive: the files, the answer if there is one, the note.
 const (
 	filePrefix = "files/"
+	answerName = "answer"
 	noteName   = "note.json"
 )
 
@@ -71,6 +80,9 @@ func Write(to io.Writer, t Token, dir string, n Note) error {
 			n.Left = append(n.Left, Left{name, why})
 			return nil
 		})
+	}
+	if err == nil && n.Answer != nil {
+		err = entry(archive, answerName, n.Answer)
 	}
 	note, e := json.Marshal(n)
 	if err = errors.Join(err, e); err != nil {

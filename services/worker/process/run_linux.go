@@ -80,7 +80,10 @@ func run(ctx context.Context, p *place, j worker.Job, grace time.Duration) (work
 		return nil
 	}
 	cmd.SysProcAttr = p.attributes(j.Swarm)
-	said := &output.Buffer{Most: worker.MaxOutput}
+	answer := &output.Buffer{}
+	if j.Answer {
+		answer.Most = worker.MaxAnswer
+	}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return worker.Exit{}, err
@@ -93,12 +96,12 @@ func run(ctx context.Context, p *place, j worker.Job, grace time.Duration) (work
 		return worker.Exit{}, err
 	}
 	var reads sync.WaitGroup
-	reads.Go(func() { p.read(stdout, said, func(line string) { j.Output("stdout", line) }) })
-	reads.Go(func() { p.read(stderr, nil, func(line string) { j.Output("stderr", line) }) })
+	reads.Go(func() { p.read(io.TeeReader(stdout, answer), func(line string) { j.Output("stdout", line) }) })
+	reads.Go(func() { p.read(stderr, func(line string) { j.Output("stderr", line) }) })
 	reads.Wait()
 	err = cmd.Wait()
 
-	exit := worker.Exit{Code: cmd.ProcessState.ExitCode(), Stdout: said.Bytes()}
+	exit := worker.Exit{Code: cmd.ProcessState.ExitCode(), Answer: answer.Bytes()}
 	var ended *exec.ExitError
 	switch {
 	case asked.Load() && errors.Is(context.Cause(ctx), errDeadline):
@@ -178,15 +181,10 @@ func reap(cmd *exec.Cmd) error {
 	return nil
 }
 
-// read hands on lines with secrets masked, and keeps what was said, up to a
-// bound.
-func (p *place) read(r io.Reader, keep *output.Buffer, line func(string)) {
+// read hands on lines with secrets masked.
+func (p *place) read(r io.Reader, line func(string)) {
 	lines := output.Lines(line)
-	var to io.Writer = lines
-	if keep != nil {
-		to = io.MultiWriter(lines, keep)
-	}
-	masked := p.mask.Writer(to)
+	masked := p.mask.Writer(lines)
 	_, _ = io.Copy(masked, r) // an end is an end: the pipe's last writer is gone
 	_ = masked.Close()        // nothing behind it fails
 	_ = lines.Close()

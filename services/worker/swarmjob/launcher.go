@@ -117,14 +117,14 @@ func (l Launcher) Launch(ctx context.Context, j worker.Job) (worker.Exit, error)
 	if err != nil {
 		return worker.Exit{}, err
 	}
-	if err := l.remove(ctx, labelRun+"="+string(j.Run), labelStep+"="+j.Step); err != nil {
+	if err := l.remove(ctx, nil, labelRun+"="+string(j.Run), labelStep+"="+j.Step); err != nil {
 		return worker.Exit{}, fmt.Errorf("remove what is left of an earlier job: %w", err)
 	}
 	// What is created is found by its label: the answer to a call may get lost.
 	defer func() {
 		rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), graceOf(j)+removeTime)
 		defer cancel()
-		if err := l.remove(rest, labelLaunch+"="+launch); err != nil {
+		if err := l.remove(rest, []string{p.name}, labelLaunch+"="+launch); err != nil {
 			l.Log.WarnContext(ctx, "a job is not removed yet; the sweeper goes on", "run", j.Run, "job", p.name, "error", err)
 		}
 	}()

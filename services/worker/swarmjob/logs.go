@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/client"
 
-	"skep/services/worker"
 	"skep/services/worker/output"
 	"skep/services/worker/postscript"
 )
@@ -20,23 +20,29 @@ type logs struct {
 	service string
 	out     *stream
 	errs    *stream
-	said    *output.Buffer
 	post    *postscript.Splitter
+	ended   chan struct{} // closed when all of the postscript has come
 }
 
 // stream is one of the two, which may be read from its start again.
 type stream struct {
 	got   int64            // bytes that were handed on
+	heard func()           // after each of them; nil: nobody wants to know
 	parts []io.WriteCloser // each writes to the next
 }
 
 func newLogs(api API, service string, p plan) *logs {
-	g := &logs{api: api, service: service, said: &output.Buffer{Most: worker.MaxOutput}}
+	g := &logs{api: api, service: service, ended: make(chan struct{})}
 	out := output.Lines(func(line string) { p.job.Output("stdout", line) })
 	errs := output.Lines(func(line string) { p.job.Output("stderr", line) })
-	hideOut, hideErrs := p.mask.Writer(io.MultiWriter(out, g.said)), p.mask.Writer(errs)
+	hideOut, hideErrs := p.mask.Writer(out), p.mask.Writer(errs)
 	g.post = postscript.NewSplitter(p.token, hideOut)
-	g.out = &stream{parts: []io.WriteCloser{g.post, hideOut, out}}
+	ended := sync.OnceFunc(func() { close(g.ended) })
+	g.out = &stream{parts: []io.WriteCloser{g.post, hideOut, out}, heard: func() {
+		if g.post.Ended() {
+			ended()
+		}
+	}}
 	g.errs = &stream{parts: []io.WriteCloser{hideErrs, errs}}
 	return g
 }
@@ -84,14 +90,13 @@ func (g *logs) read(ctx context.Context, follow bool) error {
 	return err
 }
 
-// close hands on what was held back and returns what is kept.
-func (g *logs) close() []byte {
+// close hands on what was held back.
+func (g *logs) close() {
 	for _, s := range []*stream{g.out, g.errs} {
 		for _, part := range s.parts {
 			_ = part.Close() // nothing behind them fails
 		}
 	}
-	return g.said.Bytes()
 }
 
 // discard drops what was handed back.
@@ -109,5 +114,8 @@ func (r *rest) Write(p []byte) (int, error) {
 	r.seen += n
 	r.stream.got = max(r.stream.got, r.seen)
 	_, err := r.stream.parts[0].Write(fresh)
+	if r.stream.heard != nil {
+		r.stream.heard()
+	}
 	return len(p), err
 }

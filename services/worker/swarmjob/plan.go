@@ -35,6 +35,9 @@ type plan struct {
 	token   postscript.Token
 }
 
+// launch marks all that this launch made.
+func (p plan) launch() string { return p.service.Labels[labelLaunch] }
+
 func (p plan) container() *swarm.ContainerSpec { return p.service.TaskTemplate.ContainerSpec }
 
 const (
@@ -160,9 +163,11 @@ func containerSpec(l Launcher, j worker.Job, token postscript.Token) *swarm.Cont
 	maps.Copy(env, j.Env)
 	// For skep-job, which images of tasks may have as well.
 	env[postscript.TokenVariable], env[postscript.DeadlineVariable] = string(token), j.Deadline.String()
-	delete(env, postscript.ArtefactsVariable)
-	if j.Artefacts {
-		env[postscript.ArtefactsVariable] = "1"
+	for variable, wanted := range map[string]bool{postscript.ArtefactsVariable: j.Artefacts, postscript.AnswerVariable: j.Answer} {
+		delete(env, variable)
+		if wanted {
+			env[variable] = "1"
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		spec.Env = append(spec.Env, name+"="+env[name])

@@ -17,11 +17,11 @@ import (
 )
 
 // remove removes everything with all of the labels, and waits until no
-// container of it runs. It tries again until ctx ends: networks are in use for
-// as long as containers end.
-func (l Launcher) remove(ctx context.Context, marks ...string) error {
+// container of it runs, nor one of services that somebody else may have removed.
+// It tries again until ctx ends: networks are in use for as long as containers
+// end.
+func (l Launcher) remove(ctx context.Context, services []string, marks ...string) error {
 	pause := 100 * time.Millisecond
-	var services []string
 	for {
 		found, err := things(ctx, l.API, marks...)
 		for _, t := range found {
@@ -31,7 +31,7 @@ func (l Launcher) remove(ctx context.Context, marks ...string) error {
 			err = errors.Join(err, t.remove(ctx))
 		}
 		if err == nil && len(found) == 0 {
-			if err = l.ended(ctx, services); err == nil {
+			if err = l.ended(ctx, services, marks); err == nil {
 				return nil
 			}
 		}
@@ -46,8 +46,9 @@ func (l Launcher) remove(ctx context.Context, marks ...string) error {
 	}
 }
 
-// ended says whether no task of services that were removed runs.
-func (l Launcher) ended(ctx context.Context, services []string) error {
+// ended says whether no task of services that were removed runs. Another launch
+// of the same step has services of the same names: its tasks have other labels.
+func (l Launcher) ended(ctx context.Context, services, marks []string) error {
 	if len(services) == 0 {
 		return nil
 	}
@@ -56,12 +57,26 @@ func (l Launcher) ended(ctx context.Context, services []string) error {
 		return err
 	}
 	for _, t := range r.Items {
+		if c := t.Spec.ContainerSpec; c == nil || !marked(c.Labels, marks) {
+			continue
+		}
 		switch t.Status.State {
 		case swarm.TaskStateStarting, swarm.TaskStateRunning:
 			return fmt.Errorf("task %s runs on", t.ID)
 		}
 	}
 	return nil
+}
+
+// marked says whether all marks are there, each a label or a label=value.
+func marked(labels map[string]string, marks []string) bool {
+	for _, m := range marks {
+		name, want, valued := strings.Cut(m, "=")
+		if got, ok := labels[name]; !ok || valued && got != want {
+			return false
+		}
+	}
+	return true
 }
 
 type kind string
@@ -143,9 +158,10 @@ func things(ctx context.Context, api API, marks ...string) ([]thing, error) {
 
 // Sweeper removes what launchers left that did not live to do it.
 type Sweeper struct {
-	API  API
-	Runs Runs
-	Log  *slog.Logger
+	API     API
+	Runs    Runs
+	Metrics *worker.Metrics // nil: nobody asks for them
+	Log     *slog.Logger
 }
 
 // sweepTime is between two sweeps.
@@ -188,7 +204,14 @@ func (s Sweeper) Sweep(ctx context.Context) error {
 			continue
 		}
 		s.Log.InfoContext(ctx, "remove what a job left", "kind", t.kind, "name", t.name, "run", run)
-		err = errors.Join(err, t.remove(ctx))
+		if e := t.remove(ctx); e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		s.Metrics.Swept(string(t.kind))
+	}
+	if err == nil {
+		s.Metrics.SweepDone()
 	}
 	return err
 }

@@ -55,7 +55,7 @@ func TestSwarm(t *testing.T) {
 		launchertest.Run(t, l)
 		for name, test := range map[string]func(*testing.T, Launcher){
 			"container": containers, "killed": kills, "late": late, "tree": trees, "output": outputs, "cannot start": cannotStart,
-			"own image": ownImages, "taken over": takenOver,
+			"own image": ownImages, "taken over": takenOver, "removed": removed,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -71,7 +71,7 @@ func sweeps(t *testing.T, l Launcher) {
 			if found, err := things(t.Context(), l.API, labelJob); err != nil || len(found) != 4 {
 				t.Errorf("%d things are left, %v", len(found), err)
 			}
-			if err := l.remove(t.Context(), labelJob); err != nil {
+			if err := l.remove(t.Context(), nil, labelJob); err != nil {
 				t.Fatal(err)
 			}
 		})

@@ -26,26 +26,36 @@ const (
 	outage = time.Minute
 	// restTime is what the end of a log may take to come.
 	restTime = 30 * time.Second
+	// lastTime is the same of a job that was removed, and may never have begun.
+	lastTime = 3 * time.Second
 )
+
+// errRemoved is an end that a sweeper or an administrator made.
+var errRemoved = errors.New("somebody removed the job's service")
 
 // watch follows a job's output and waits for its end.
 func (l Launcher) watch(ctx context.Context, p plan, service string) (worker.Exit, error) {
 	logs := newLogs(l.API, service, p)
 	defer logs.discard()
-	following, stop := context.WithCancel(ctx)
+	following, stop := context.WithCancel(context.WithoutCancel(ctx)) // to the last word
 	var followed sync.WaitGroup
 	followed.Go(func() { logs.follow(following) })
 	exit, err := l.wait(ctx, p, service)
+	late := errors.Is(err, errDeadline) || errors.Is(context.Cause(ctx), errDeadline)
+	if ctx.Err() != nil && !late || errors.Is(err, errRemoved) {
+		l.end(ctx, p, logs)
+	}
 	stop()
 	followed.Wait()
 
-	late := errors.Is(err, errDeadline) || errors.Is(context.Cause(ctx), errDeadline)
 	switch {
 	case late:
 		exit, err = worker.Exit{Code: -1, Killed: tooLong(p)}, nil
 	case ctx.Err() != nil:
+		logs.close()
 		return worker.Exit{}, context.Cause(ctx)
 	case err != nil:
+		logs.close()
 		return worker.Exit{}, err
 	}
 	rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), restTime)
@@ -56,15 +66,41 @@ func (l Launcher) watch(ctx context.Context, p plan, service string) (worker.Exi
 		l.Log.WarnContext(ctx, "the end of a job's output is missing", "run", p.job.Run, "job", p.name, "error", err)
 		p.job.Output("skep", "the end of the output may be missing: the Swarm does not tell it")
 	}
-	exit.Stdout = logs.close()
-	return l.take(ctx, p, logs.post, exit), nil
+	logs.close()
+	return l.take(ctx, p, logs.post, exit)
 }
 
-// take takes what the job handed back.
-func (l Launcher) take(ctx context.Context, p plan, post *postscript.Splitter, exit worker.Exit) worker.Exit {
-	if !post.Begun() {
-		return exit
+// end ends a job that somebody cancelled or removed, while its log is followed:
+// what it takes back it says until then, and no log is left of a service that is
+// gone.
+func (l Launcher) end(ctx context.Context, p plan, logs *logs) {
+	rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), graceOf(p.job)+removeTime)
+	defer cancel()
+	if err := l.remove(rest, []string{p.name}, labelLaunch+"="+p.launch()); err != nil || p.job.Image != "" {
+		return // Launch tries again and says so; nothing tells the end of another image's log
 	}
+	last := time.NewTimer(lastTime)
+	defer last.Stop()
+	select {
+	case <-logs.ended: // skep-job's last word has come
+	case <-last.C:
+	}
+}
+
+// take takes what the job handed back. Without the answer that was asked for
+// there is no result; a code of skep-job's own has its reason in the log.
+func (l Launcher) take(ctx context.Context, p plan, post *postscript.Splitter, exit worker.Exit) (worker.Exit, error) {
+	if post.Begun() {
+		exit = l.unpack(ctx, p, post, exit)
+	}
+	if p.job.Answer && exit.Answer == nil && exit.Killed == "" && exit.Code < exitOwn {
+		return worker.Exit{}, errors.New("what the job answered did not come back: is /skep-job in the image of jobs of the worker's version?")
+	}
+	return exit, nil
+}
+
+// unpack puts what came into its places.
+func (l Launcher) unpack(ctx context.Context, p plan, post *postscript.Splitter, exit worker.Exit) worker.Exit {
 	dir := ""
 	if p.job.Artefacts {
 		dir = p.job.Tree
@@ -72,7 +108,10 @@ func (l Launcher) take(ctx context.Context, p plan, post *postscript.Splitter, e
 	note, err := post.Unpack(dir)
 	if err != nil {
 		l.Log.WarnContext(ctx, "what a job handed back is lost", "run", p.job.Run, "job", p.name, "error", err)
-		p.job.Output("skep", "the artefacts are lost: "+string(p.mask.Bytes([]byte(err.Error()))))
+		p.job.Output("skep", "what the job handed back is lost: "+string(p.mask.Bytes([]byte(err.Error()))))
+	}
+	if p.job.Answer {
+		exit.Answer = note.Answer
 	}
 	for _, left := range note.Left {
 		p.job.Output("skep", fmt.Sprintf("artefact %q is left out: %s", p.mask.Bytes([]byte(left.Name)), p.mask.Bytes([]byte(left.Why))))
@@ -102,7 +141,7 @@ func (l Launcher) wait(ctx context.Context, p plan, service string) (worker.Exit
 		r, err := l.API.TaskList(ctx, client.TaskListOptions{Filters: make(client.Filters).Add("service", service)})
 		switch {
 		case errdefs.IsNotFound(err):
-			return worker.Exit{}, errors.New("somebody removed the job's service")
+			return worker.Exit{}, errRemoved
 		case silent.beyond(outage, err != nil):
 			return worker.Exit{}, fmt.Errorf("ask for the job's task: %w", err)
 		}
@@ -186,8 +225,10 @@ func judge(tasks []swarm.Task, p plan) state {
 	return state{}
 }
 
-// exitKilled is the exit code of what SIGKILL ended.
-const exitKilled = 137
+const (
+	exitOwn    = 125 // the first of skep-job's own, which are those of containers
+	exitKilled = 137 // of what SIGKILL ended
+)
 
 // killed says what that means. The API does not tell of memory that ran out;
 // SIGKILL with nobody who sent it is what that looks like.

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"time"
 
 	"skep/services/controlplane"
 )
@@ -21,11 +22,13 @@ type Repository struct{ Dir string }
 // Init makes one in a folder that is there.
 func Init(ctx context.Context, dir string) (Repository, error) {
 	r := Repository{dir}
-	_, err := r.git(ctx, nil, "init", "--quiet", "--bare", "--initial-branch=main", ".")
+	_, err := r.Git(ctx, nil, "init", "--quiet", "--bare", "--initial-branch=main", ".")
 	return r, err
 }
 
-func (r Repository) git(ctx context.Context, in []byte, args ...string) ([]byte, error) {
+// Git runs a command of Git's on the repository, without the configuration of
+// whoever runs the test.
+func (r Repository) Git(ctx context.Context, in []byte, args ...string) ([]byte, error) {
 	command := exec.CommandContext(ctx, "git", args...)
 	command.Dir = r.Dir
 	command.Stdin = bytes.NewReader(in)
@@ -48,18 +51,61 @@ func (r Repository) Push(ctx context.Context, b controlplane.Branch, files map[s
 	if err != nil && !errors.Is(err, controlplane.ErrNotFound) {
 		return "", err
 	}
-	var in bytes.Buffer
-	fmt.Fprintf(&in, "commit refs/heads/%s\ncommitter Ada <ada@example.com> 0 +0000\ndata 6\nchange\n", b)
-	if parent != "" {
-		fmt.Fprintf(&in, "from %s\n", parent)
+	all := map[string]File{}
+	for path, content := range files {
+		all[path] = File{Content: content}
 	}
-	for _, path := range slices.Sorted(maps.Keys(files)) {
-		fmt.Fprintf(&in, "M 100644 inline %s\ndata %d\n%s\n", path, len(files[path]), files[path])
-	}
-	if _, err := r.git(ctx, in.Bytes(), "fast-import", "--quiet", "--force", "--date-format=raw"); err != nil {
+	if err := r.Commit(ctx, b, Commit{From: parent, Author: "Ada", Message: "change", At: time.Unix(0, 0), Files: all}); err != nil {
 		return "", err
 	}
 	return r.Head(ctx, b)
+}
+
+// File is one to commit.
+type File struct {
+	Content string
+	Mode    string // 100644 if empty; 100755, 120000 for a symbolic link
+	Remove  bool
+}
+
+// Commit is one to make.
+type Commit struct {
+	From            controlplane.Commit // where a branch that is new begins; empty for nowhere
+	Author, Message string
+	At              time.Time
+	Files           map[string]File // by path
+}
+
+// Commit adds a commit to a branch.
+func (r Repository) Commit(ctx context.Context, b controlplane.Branch, c Commit) error {
+	var in bytes.Buffer
+	data := func(content string) { fmt.Fprintf(&in, "data %d\n%s\n", len(content), content) }
+	fmt.Fprintf(&in, "commit refs/heads/%s\ncommitter %s <%[2]s@users.noreply.example.com> %d +0000\n", b, c.Author, c.At.Unix())
+	data(c.Message)
+	if c.From != "" {
+		fmt.Fprintf(&in, "from %s\n", c.From)
+	}
+	for _, path := range slices.Sorted(maps.Keys(c.Files)) {
+		f := c.Files[path]
+		if f.Remove {
+			fmt.Fprintf(&in, "D %s\n", quote(path))
+			continue
+		}
+		mode := f.Mode
+		if mode == "" {
+			mode = "100644"
+		}
+		fmt.Fprintf(&in, "M %s inline %s\n", mode, quote(path))
+		data(f.Content)
+	}
+	in.WriteString("done\n")
+	_, err := r.Git(ctx, in.Bytes(), "fast-import", "--quiet", "--done", "--force", "--date-format=raw")
+	return err
+}
+
+// quote is for fast-import, which does not undo all of Go's escapes.
+func quote(path string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(path) + `"`
 }
 
 // Head is controlplane.ErrNotFound for a branch that is not there.
@@ -76,7 +122,7 @@ func (r Repository) Head(ctx context.Context, b controlplane.Branch) (controlpla
 
 // Heads are all branches.
 func (r Repository) Heads(ctx context.Context) (map[controlplane.Branch]controlplane.Commit, error) {
-	out, err := r.git(ctx, nil, "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads")
+	out, err := r.Git(ctx, nil, "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads")
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +138,7 @@ func (r Repository) Heads(ctx context.Context) (map[controlplane.Branch]controlp
 func (r Repository) Has(ctx context.Context, c controlplane.Commit) bool {
 	_, err := controlplane.ParseCommit(string(c))
 	if err == nil {
-		_, err = r.git(ctx, nil, "cat-file", "-e", string(c)+"^{commit}")
+		_, err = r.Git(ctx, nil, "cat-file", "-e", string(c)+"^{commit}")
 	}
 	return err == nil
 }
@@ -102,5 +148,5 @@ func (r Repository) Archive(ctx context.Context, c controlplane.Commit, format, 
 	if !r.Has(ctx, c) {
 		return nil, fmt.Errorf("%w: commit %s", controlplane.ErrNotFound, c)
 	}
-	return r.git(ctx, nil, "archive", "--format="+format, "--prefix="+prefix, string(c))
+	return r.Git(ctx, nil, "archive", "--format="+format, "--prefix="+prefix, string(c))
 }

@@ -1,7 +1,12 @@
+-- name: LockQueue :exec
+-- Until the transaction ends: runs become visible in the order of their seq.
+SELECT pg_advisory_xact_lock(hashtextextended('skep runs of ' || @queue::text, 0));
+
 -- name: StartRun :one
 WITH fresh AS (
-    INSERT INTO run (id, key, kind, project, task, queue, priority, input)
-    VALUES (@id, @key, @kind, @project, @task, @queue, @priority, @input)
+    INSERT INTO run (id, key, kind, project, task, queue, priority, input, delivery, supersedes)
+    VALUES (@id, @key, @kind, @project, @task, @queue, @priority, @input, coalesce(nullif(@delivery::bigint, 0), last_delivery()),
+        @supersedes)
     ON CONFLICT (key) DO NOTHING
     RETURNING id
 )
@@ -17,8 +22,23 @@ SELECT * FROM run WHERE key = @key;
 SELECT * FROM run WHERE id = @id;
 
 -- name: BeginRun :execrows
-UPDATE run SET state = 'running', started = coalesce(started, now())
-WHERE id = @id AND state IN ('queued', 'running');
+-- A run that began once may go on, whatever came before it since.
+UPDATE run r SET state = 'running', started = coalesce(r.started, now())
+WHERE r.id = @id AND (r.state = 'running' OR r.state = 'queued' AND NOT EXISTS (
+    SELECT FROM run o
+    WHERE o.queue = r.queue AND o.queue <> '' AND o.state IN ('queued', 'running')
+        AND (o.delivery, o.seq) < (r.delivery, r.seq)
+));
+
+-- name: FirstRun :one
+-- What the queue of a run that is not over is to do next, that run at the latest.
+SELECT f.id, f.state = 'running' AS running
+FROM run own
+JOIN run f ON f.queue = own.queue AND f.state IN ('queued', 'running')
+WHERE own.id = @id AND own.state IN ('queued', 'running')
+    AND (f.state = 'running' OR (f.delivery, f.seq) <= (own.delivery, own.seq))
+ORDER BY running DESC, f.delivery, f.seq
+LIMIT 1;
 
 -- name: FinishRun :execrows
 UPDATE run SET state = @state, output = @output, error = @error, ended = now()
@@ -28,18 +48,31 @@ WHERE id = @id AND state IN ('queued', 'running');
 UPDATE run SET state = 'cancelled', error = @error, ended = now()
 WHERE id = @id AND state IN ('queued', 'running');
 
--- name: SupersedeRuns :many
+-- name: SupersedeRuns :exec
 WITH older AS (
-    SELECT o.id FROM run o
-    WHERE o.queue = @queue AND o.state IN ('queued', 'running')
-        AND o.seq < (SELECT newest.seq FROM run newest WHERE newest.id = @than)
+    SELECT o.id
+    FROM run o
+    JOIN run newest ON newest.id = @than AND newest.supersedes AND newest.queue = o.queue AND newest.project = o.project
+    WHERE o.queue <> '' AND o.state IN ('queued', 'running') AND (o.delivery, o.seq) < (newest.delivery, newest.seq)
     ORDER BY o.seq
-    FOR UPDATE
+    FOR UPDATE OF o
 )
 UPDATE run r SET state = 'superseded', error = @error, ended = now()
 FROM older
-WHERE r.id = older.id AND r.state IN ('queued', 'running')
-RETURNING r.id;
+WHERE r.id = older.id AND r.state IN ('queued', 'running');
+
+-- name: YieldRun :exec
+-- A run that comes late, after a newer one of its like, is superseded as it arrives, whatever became of the newer one.
+UPDATE run r SET state = 'superseded', error = 'run ' || newer.id || ' took its place', ended = now()
+FROM (
+    SELECT n.id
+    FROM run n
+    JOIN run own ON own.id = @id AND own.supersedes AND own.queue = n.queue AND own.project = n.project
+    WHERE n.queue <> '' AND n.supersedes AND n.state <> 'cancelled' AND n.delivery > own.delivery
+    ORDER BY n.delivery DESC
+    LIMIT 1
+) newer
+WHERE r.id = @id;
 
 -- name: ListRuns :many
 -- Without input and output.

@@ -71,6 +71,7 @@ func init() {
 		"allocate": allocate,
 		"fork":     fork,
 		"stubborn": stubborn,
+		"undo":     undo,
 		"child":    child,
 		"hold":     hold,
 		"wait":     func(string) error { return forever() },
@@ -282,6 +283,21 @@ func stubborn(file string) error {
 	if err == nil {
 		err = forever()
 	}
+	return err
+}
+
+// undo takes back in steps what it has begun when it is asked to end.
+func undo(steps string) error {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGTERM)
+	fmt.Println("begun")
+	<-asked
+	n, err := strconv.Atoi(steps)
+	for i := range n {
+		fmt.Fprintln(os.Stderr, "undo", i)
+		time.Sleep(300 * time.Millisecond) // as what it waits for takes its time
+	}
+	fmt.Println("undone")
 	return err
 }
 

@@ -93,7 +93,7 @@ func (s *Server) createDeployment(c *call) answer {
 		return a
 	}
 	sha := controlplane.Commit(in.Ref)
-	if _, err := controlplane.ParseCommit(in.Ref); err != nil || !s.git.has(c.Context(), string(c.repo.name), sha) {
+	if _, err := controlplane.ParseCommit(in.Ref); err != nil || !s.git.repository(string(c.repo.name)).Has(c.Context(), sha) {
 		return problem(http.StatusUnprocessableEntity, "No ref found for: %s", in.Ref)
 	}
 	// By default GitHub wants every check of the commit to have passed first.

@@ -122,7 +122,7 @@ func (s *Server) createStatus(c *call) answer {
 	case in.TargetURL != "" && !web(in.TargetURL):
 		return invalid("Status", "target_url", "target_url must use http(s) scheme")
 	}
-	if _, err := controlplane.ParseCommit(string(sha)); err != nil || !s.git.has(c.Context(), string(c.repo.name), sha) {
+	if _, err := controlplane.ParseCommit(string(sha)); err != nil || !s.git.repository(string(c.repo.name)).Has(c.Context(), sha) {
 		return problem(http.StatusUnprocessableEntity, "No commit found for SHA: %s", sha)
 	}
 	if in.Context == "" {
@@ -166,7 +166,7 @@ func (s *Server) createCheckRun(c *call) answer {
 	if in.Name == nil || *in.Name == "" || in.HeadSHA == nil {
 		return problem(http.StatusUnprocessableEntity, "Invalid request. \"name\", \"head_sha\" weren't supplied.")
 	}
-	if _, err := controlplane.ParseCommit(string(*in.HeadSHA)); err != nil || !s.git.has(c.Context(), string(c.repo.name), *in.HeadSHA) {
+	if _, err := controlplane.ParseCommit(string(*in.HeadSHA)); err != nil || !s.git.repository(string(c.repo.name)).Has(c.Context(), *in.HeadSHA) {
 		return problem(http.StatusUnprocessableEntity, "No commit found for SHA: %s", *in.HeadSHA)
 	}
 	run := &checkRun{ID: s.id(), SHA: *in.HeadSHA, Status: "queued"}

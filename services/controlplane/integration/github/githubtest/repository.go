@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"skep/services/controlplane"
+	"skep/services/controlplane/integration/gittest"
 )
 
 const defaultBranch = "main"
@@ -112,7 +113,9 @@ func (s *Server) Push(ctx context.Context, name controlplane.Repository, b contr
 		if from == "" {
 			from = r.heads[defaultBranch]
 		}
-		err = s.git.commit(ctx, string(name), b, from, author, "Change "+strings.Join(slices.Sorted(maps.Keys(files)), ", "), s.now(), files)
+		err = s.git.repository(string(name)).Commit(ctx, b, gittest.Commit{
+			From: from, Author: author, Message: "Change " + strings.Join(slices.Sorted(maps.Keys(files)), ", "), At: s.now(), Files: files,
+		})
 	}
 	s.mu.Unlock()
 	if err != nil {
@@ -140,7 +143,7 @@ func (s *Server) sync(ctx context.Context, name controlplane.Repository, author 
 	if err != nil {
 		return nil, err
 	}
-	heads, err := s.git.heads(ctx, string(name))
+	heads, err := s.git.repository(string(name)).Heads(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +202,7 @@ func (s *Server) getTarball(c *call) answer {
 	if head := c.repo.heads[controlplane.Branch(commit)]; head != "" {
 		commit = head
 	}
-	if _, err := controlplane.ParseCommit(string(commit)); err != nil || !s.git.has(c.Context(), string(c.repo.name), commit) {
+	if _, err := controlplane.ParseCommit(string(commit)); err != nil || !s.git.repository(string(c.repo.name)).Has(c.Context(), commit) {
 		return missing()
 	}
 	link := rand.Text()
@@ -238,7 +241,7 @@ func (s *Server) archiveOf(r *http.Request) ([]byte, int) {
 	if replaced := repo.archives[commit]; replaced != nil {
 		return replaced, http.StatusOK
 	}
-	content, err := s.git.archive(r.Context(), name, commit, strings.ReplaceAll(name, "/", "-")+"-"+string(commit[:7]))
+	content, err := s.git.repository(name).Archive(r.Context(), commit, "tar.gz", strings.ReplaceAll(name, "/", "-")+"-"+string(commit[:7])+"/")
 	if err != nil {
 		return nil, http.StatusInternalServerError
 	}

@@ -48,21 +48,23 @@ type Project struct {
 }
 
 type Run struct {
-	Seq      int64
-	ID       string
-	Key      string
-	Kind     string
-	Project  string
-	Task     string
-	Queue    string
-	Priority string
-	State    string
-	Input    []byte
-	Output   []byte
-	Error    string
-	Created  time.Time
-	Started  *time.Time
-	Ended    *time.Time
+	Seq        int64
+	ID         string
+	Key        string
+	Kind       string
+	Project    string
+	Task       string
+	Queue      string
+	Priority   string
+	State      string
+	Input      []byte
+	Output     []byte
+	Error      string
+	Created    time.Time
+	Started    *time.Time
+	Ended      *time.Time
+	Delivery   int64
+	Supersedes bool
 }
 
 type Schedule struct {

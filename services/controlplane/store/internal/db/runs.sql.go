@@ -67,10 +67,15 @@ func (q *Queries) Artefact(ctx context.Context, runID string, name string) (Arte
 }
 
 const beginRun = `-- name: BeginRun :execrows
-UPDATE run SET state = 'running', started = coalesce(started, now())
-WHERE id = $1 AND state IN ('queued', 'running')
+UPDATE run r SET state = 'running', started = coalesce(r.started, now())
+WHERE r.id = $1 AND (r.state = 'running' OR r.state = 'queued' AND NOT EXISTS (
+    SELECT FROM run o
+    WHERE o.queue = r.queue AND o.queue <> '' AND o.state IN ('queued', 'running')
+        AND (o.delivery, o.seq) < (r.delivery, r.seq)
+))
 `
 
+// A run that began once may go on, whatever came before it since.
 func (q *Queries) BeginRun(ctx context.Context, id string) (int64, error) {
 	result, err := q.db.Exec(ctx, beginRun, id)
 	if err != nil {
@@ -208,6 +213,29 @@ func (q *Queries) FinishRun(ctx context.Context, arg FinishRunParams) (int64, er
 	return result.RowsAffected(), nil
 }
 
+const firstRun = `-- name: FirstRun :one
+SELECT f.id, f.state = 'running' AS running
+FROM run own
+JOIN run f ON f.queue = own.queue AND f.state IN ('queued', 'running')
+WHERE own.id = $1 AND own.state IN ('queued', 'running')
+    AND (f.state = 'running' OR (f.delivery, f.seq) <= (own.delivery, own.seq))
+ORDER BY running DESC, f.delivery, f.seq
+LIMIT 1
+`
+
+type FirstRunRow struct {
+	ID      string
+	Running bool
+}
+
+// What the queue of a run that is not over is to do next, that run at the latest.
+func (q *Queries) FirstRun(ctx context.Context, id string) (FirstRunRow, error) {
+	row := q.db.QueryRow(ctx, firstRun, id)
+	var i FirstRunRow
+	err := row.Scan(&i.ID, &i.Running)
+	return i, err
+}
+
 const listArtefacts = `-- name: ListArtefacts :many
 SELECT name, media, size, sha256, created FROM artefact WHERE run_id = $1 ORDER BY name LIMIT $2
 `
@@ -318,6 +346,16 @@ func (q *Queries) ListRuns(ctx context.Context, arg ListRunsParams) ([]ListRunsR
 		return nil, err
 	}
 	return items, nil
+}
+
+const lockQueue = `-- name: LockQueue :exec
+SELECT pg_advisory_xact_lock(hashtextextended('skep runs of ' || $1::text, 0))
+`
+
+// Until the transaction ends: runs become visible in the order of their seq.
+func (q *Queries) LockQueue(ctx context.Context, queue string) error {
+	_, err := q.db.Exec(ctx, lockQueue, queue)
+	return err
 }
 
 const lockRun = `-- name: LockRun :one
@@ -442,7 +480,7 @@ func (q *Queries) RecordEffect(ctx context.Context, arg RecordEffectParams) (int
 }
 
 const run = `-- name: Run :one
-SELECT seq, id, key, kind, project, task, queue, priority, state, input, output, error, created, started, ended FROM run WHERE id = $1
+SELECT seq, id, key, kind, project, task, queue, priority, state, input, output, error, created, started, ended, delivery, supersedes FROM run WHERE id = $1
 `
 
 func (q *Queries) Run(ctx context.Context, id string) (Run, error) {
@@ -464,12 +502,14 @@ func (q *Queries) Run(ctx context.Context, id string) (Run, error) {
 		&i.Created,
 		&i.Started,
 		&i.Ended,
+		&i.Delivery,
+		&i.Supersedes,
 	)
 	return i, err
 }
 
 const runByKey = `-- name: RunByKey :one
-SELECT seq, id, key, kind, project, task, queue, priority, state, input, output, error, created, started, ended FROM run WHERE key = $1
+SELECT seq, id, key, kind, project, task, queue, priority, state, input, output, error, created, started, ended, delivery, supersedes FROM run WHERE key = $1
 `
 
 func (q *Queries) RunByKey(ctx context.Context, key string) (Run, error) {
@@ -491,14 +531,17 @@ func (q *Queries) RunByKey(ctx context.Context, key string) (Run, error) {
 		&i.Created,
 		&i.Started,
 		&i.Ended,
+		&i.Delivery,
+		&i.Supersedes,
 	)
 	return i, err
 }
 
 const startRun = `-- name: StartRun :one
 WITH fresh AS (
-    INSERT INTO run (id, key, kind, project, task, queue, priority, input)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    INSERT INTO run (id, key, kind, project, task, queue, priority, input, delivery, supersedes)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce(nullif($9::bigint, 0), last_delivery()),
+        $10)
     ON CONFLICT (key) DO NOTHING
     RETURNING id
 )
@@ -509,14 +552,16 @@ LIMIT 1
 `
 
 type StartRunParams struct {
-	ID       string
-	Key      string
-	Kind     string
-	Project  string
-	Task     string
-	Queue    string
-	Priority string
-	Input    []byte
+	ID         string
+	Key        string
+	Kind       string
+	Project    string
+	Task       string
+	Queue      string
+	Priority   string
+	Input      []byte
+	Delivery   int64
+	Supersedes bool
 }
 
 type StartRunRow struct {
@@ -534,44 +579,31 @@ func (q *Queries) StartRun(ctx context.Context, arg StartRunParams) (StartRunRow
 		arg.Queue,
 		arg.Priority,
 		arg.Input,
+		arg.Delivery,
+		arg.Supersedes,
 	)
 	var i StartRunRow
 	err := row.Scan(&i.ID, &i.Created)
 	return i, err
 }
 
-const supersedeRuns = `-- name: SupersedeRuns :many
+const supersedeRuns = `-- name: SupersedeRuns :exec
 WITH older AS (
-    SELECT o.id FROM run o
-    WHERE o.queue = $2 AND o.state IN ('queued', 'running')
-        AND o.seq < (SELECT newest.seq FROM run newest WHERE newest.id = $3)
+    SELECT o.id
+    FROM run o
+    JOIN run newest ON newest.id = $2 AND newest.supersedes AND newest.queue = o.queue AND newest.project = o.project
+    WHERE o.queue <> '' AND o.state IN ('queued', 'running') AND (o.delivery, o.seq) < (newest.delivery, newest.seq)
     ORDER BY o.seq
-    FOR UPDATE
+    FOR UPDATE OF o
 )
 UPDATE run r SET state = 'superseded', error = $1, ended = now()
 FROM older
 WHERE r.id = older.id AND r.state IN ('queued', 'running')
-RETURNING r.id
 `
 
-func (q *Queries) SupersedeRuns(ctx context.Context, error string, queue string, than string) ([]string, error) {
-	rows, err := q.db.Query(ctx, supersedeRuns, error, queue, than)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []string
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		items = append(items, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+func (q *Queries) SupersedeRuns(ctx context.Context, error string, than string) error {
+	_, err := q.db.Exec(ctx, supersedeRuns, error, than)
+	return err
 }
 
 const takeEffect = `-- name: TakeEffect :one
@@ -601,4 +633,23 @@ func (q *Queries) TakeEffect(ctx context.Context, arg TakeEffectParams) (string,
 	var holder string
 	err := row.Scan(&holder)
 	return holder, err
+}
+
+const yieldRun = `-- name: YieldRun :exec
+UPDATE run r SET state = 'superseded', error = 'run ' || newer.id || ' took its place', ended = now()
+FROM (
+    SELECT n.id
+    FROM run n
+    JOIN run own ON own.id = $1 AND own.supersedes AND own.queue = n.queue AND own.project = n.project
+    WHERE n.queue <> '' AND n.supersedes AND n.state <> 'cancelled' AND n.delivery > own.delivery
+    ORDER BY n.delivery DESC
+    LIMIT 1
+) newer
+WHERE r.id = $1
+`
+
+// A run that comes late, after a newer one of its like, is superseded as it arrives, whatever became of the newer one.
+func (q *Queries) YieldRun(ctx context.Context, id string) error {
+	_, err := q.db.Exec(ctx, yieldRun, id)
+	return err
 }

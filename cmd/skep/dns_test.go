@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
@@ -65,6 +66,7 @@ func TestDNSScripts(t *testing.T) {
 				{"hostname":"a.example.com","service":"https://ingress_caddy"},{"hostname":"b.example.com","service":"https://ingress_caddy"},
 				{"hostname":"c.example.com","service":"https://ingress_caddy"},{"service":"http_status:404"}]}`)
 			e.Values[key{}] = f
+			e.Setenv("GORACE", os.Getenv("GORACE"))
 			e.Setenv("CLOUDFLARE_API_URL", f.URL)
 			e.Setenv("DOCKER_HOST", strings.Replace(previewed(t), "http:", "tcp:", 1))
 			return nil

@@ -77,7 +77,7 @@ func (b *deployBed) privateImage(t *testing.T) {
 	b.write("private/stack.yaml", "name: private\nservices:\n  web: {image: \""+image+"\", mem_limit: 64m, deploy: {endpoint_mode: dnsrr, restart_policy: {delay: 500ms}}}\n")
 	env := append(b.env(), "DOCKER_CONFIG="+config)
 	out := skep(t, env, exitFailed, "-C", b.dir, "deploy", "private", "--timeout", "1m")
-	contains(t, out, "service private_web", "likely cause: the node has no such image and could not pull it", "the registry's credentials")
+	contains(t, out, "service private_web", "likely cause: the node has no such image and could not pull it", "--with-registry-auth")
 	out += skep(t, env, exitDone, "-C", b.dir, "deploy", "private", "--with-registry-auth")
 	contains(t, out, "service private_web is up")
 	if strings.Contains(out, password) {

@@ -462,3 +462,27 @@ func TestDownLeavesNothing(t *testing.T) {
 		t.Errorf("%d objects are left: %+v", n, f.state.Configs)
 	}
 }
+
+// An engine lists a network that the Swarm has removed until the last task on it
+// has ended. A plan counts on it, and the deploy makes it.
+func TestNetworkThatIsGone(t *testing.T) {
+	f := newFake()
+	if _, err := Deploy(t.Context(), f, project(t, appV1), quick()); err != nil {
+		t.Fatal(err)
+	}
+	f.state.Services, f.state.Tasks = nil, nil
+	f.leaving, f.state.Networks = f.state.Networks, nil
+	f.lingers = 5
+	result, err := Deploy(t.Context(), f, project(t, appV1), quick())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range result.Plan.Stacks[0].Changes {
+		if c.Kind == KindNetwork {
+			t.Errorf("the plan sees through it: %+v", c)
+		}
+	}
+	if len(f.state.Networks) != 1 || len(f.state.Services) != 3 || f.lingers != 0 {
+		t.Errorf("networks %+v, %d services, listed for %d more looks", f.state.Networks, len(f.state.Services), f.lingers)
+	}
+}

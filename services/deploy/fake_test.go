@@ -119,6 +119,12 @@ func (f *fakeSwarm) CreateService(_ context.Context, spec swarm.ServiceSpec, _ b
 		if _, ok := f.state.service(spec.Name); ok {
 			return taken("service", spec.Name)
 		}
+		for _, n := range spec.TaskTemplate.Networks {
+			_, there := f.state.network(n.Target)
+			if _, left := (Live{Networks: f.leaving}).network(n.Target); left && !there {
+				return fmt.Errorf("%w: network %s", errdefs.ErrNotFound, n.Target)
+			}
+		}
 		id = f.id("s")
 		s := swarm.Service{ID: id, Meta: swarm.Meta{Version: f.next()}, Spec: f.stored(spec)}
 		if isJob(spec.Mode) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -142,9 +143,7 @@ func (p *patient) CreateService(ctx context.Context, spec swarm.ServiceSpec, res
 		func() (string, error) {
 			id, err := p.engine.CreateService(ctx, spec, resolve)
 			if errdefs.IsNotFound(err) {
-				// An engine finds an old network of the same name first, as long as
-				// a task is on it.
-				err = fmt.Errorf("%w: %w", errEnding, err)
+				err = p.whyNotFound(ctx, spec, err)
 			}
 			return id, err
 		},
@@ -154,6 +153,31 @@ func (p *patient) CreateService(ctx context.Context, spec swarm.ServiceSpec, res
 			return s.ID, ok && reflect.DeepEqual(s.Spec.Labels, spec.Labels), err
 		})
 }
+
+// whyNotFound says whether it passes that the Swarm does not find what a service
+// refers to. An engine that has an old network of the same name finds that one
+// first, and lists it, until the last task on it has ended.
+func (p *patient) whyNotFound(ctx context.Context, spec swarm.ServiceSpec, err error) error {
+	list, listErr := p.engine.Networks(ctx)
+	if listErr != nil {
+		return listErr
+	}
+	for _, n := range spec.TaskTemplate.Networks {
+		if !slices.ContainsFunc(list, func(l network.Network) bool { return l.Name == n.Target || l.ID == n.Target }) {
+			return &networkGone{name: n.Target, err: err}
+		}
+	}
+	return fmt.Errorf("%w: %w", errEnding, err)
+}
+
+// networkGone says that a service is on a network that is not there.
+type networkGone struct {
+	name string
+	err  error
+}
+
+func (g *networkGone) Error() string { return "network " + g.name + " is gone: " + g.err.Error() }
+func (g *networkGone) Unwrap() error { return g.err }
 
 func (p *patient) CreateNetwork(ctx context.Context, r network.CreateRequest) (string, error) {
 	return p.create(ctx,

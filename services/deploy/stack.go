@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/swarm"
 
@@ -274,6 +275,27 @@ func (a *application) service(ctx context.Context, s desiredService, c Change, g
 	return err
 }
 
+// createService also makes the networks of the stack that are not there after
+// all: when the plan was made the engine still listed what the Swarm had removed.
+func (a *application) createService(ctx context.Context, spec swarm.ServiceSpec) (id string, err error) {
+	for range len(a.desired.networks) + 1 {
+		id, err = a.engine.CreateService(ctx, spec, a.options.ResolveTags)
+		gone := (*networkGone)(nil)
+		if !errors.As(err, &gone) {
+			return id, err
+		}
+		i := slices.IndexFunc(a.desired.networks, func(n network.CreateRequest) bool { return n.Name == gone.name })
+		if i < 0 {
+			return "", err
+		}
+		// Another service of the stack may have been faster.
+		if err := a.createNetwork(a.desired.release.Stack, a.desired.networks[i]); err != nil && !errdefs.IsAlreadyExists(err) {
+			return "", err
+		}
+	}
+	return id, err
+}
+
 // write makes the change to a service and returns its identifier.
 func (a *application) write(ctx context.Context, s desiredService, c Change) (string, error) {
 	name := s.spec.Name
@@ -293,7 +315,7 @@ func (a *application) write(ctx context.Context, s desiredService, c Change) (st
 		a.tell(Event{Verb: Removed, Subject: "service " + name, Text: c.Why})
 		fallthrough
 	case !exists:
-		id, err := a.engine.CreateService(ctx, spec, a.options.ResolveTags)
+		id, err := a.createService(ctx, spec)
 		if err != nil {
 			return "", fmt.Errorf("create service %s: %w", name, err)
 		}

@@ -67,7 +67,7 @@ func newWorld(kind controlplane.RunKind, input controlplane.Input) *world {
 		panic(err)
 	}
 	return &world{
-		run:     controlplane.Run{ID: "r1", Kind: kind, Project: "home", State: controlplane.RunQueued, Input: content},
+		run:     controlplane.Run{ID: "r1", Kind: kind, Project: "home", Delivery: 12, State: controlplane.RunQueued, Input: content},
 		project: controlplane.Project{Name: "home", Repository: "a/b", Folder: "stacks", Cluster: "c", Deploy: controlplane.DeployAlways},
 		effects: map[string][]byte{}, comments: map[string]string{}, may: controlplane.PermissionWrite,
 		tree: map[string]string{"stacks/cluster.yaml": "name: c\n"},

@@ -181,7 +181,7 @@ func TestCommands(t *testing.T) {
 			if err := json.Unmarshal(r.Input, &in); err != nil {
 				t.Fatal(err)
 			}
-			if r.Kind != test.started || r.Queue != test.queue || r.Key != "command/r1" || in.Change.Commit != commit || !slices.Equal(in.Command.Stacks, test.command.Stacks) {
+			if r.Kind != test.started || r.Queue != test.queue || r.Key != "command/r1" || r.Delivery != 12 || in.Change.Commit != commit || !slices.Equal(in.Command.Stacks, test.command.Stacks) {
 				t.Errorf("started %+v with %+v", r, in)
 			}
 		})

@@ -91,7 +91,7 @@ func (u upkeep) previews(ctx context.Context) error {
 		errs = append(errs, u.starter.Start(ctx, controlplane.Run{
 			Key:  fmt.Sprintf("expired/%s/%d/%d", p.Project, p.Number, p.Expires.Unix()),
 			Kind: controlplane.RunDestroy, Project: p.Project, Priority: controlplane.Batch, Input: input,
-			Queue: project.PreviewQueue(p.Number),
+			Queue: project.PreviewQueue(p.Number), Supersedes: true,
 		}))
 	}
 	return errors.Join(errs...)

@@ -33,3 +33,9 @@ type Input struct {
 	Change  Change   `json:"change"`
 	Command *Command `json:"command,omitempty"`
 }
+
+// Supersedes reports whether a run does what others of its like before it were
+// to do: it goes forward, and is about all stacks.
+func (i Input) Supersedes() bool {
+	return i.Command == nil || len(i.Command.Stacks) == 0 && i.Command.Verb != VerbRollback
+}

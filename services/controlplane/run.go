@@ -33,7 +33,7 @@ type Run struct {
 	// none asked for is given the last that there is.
 	Delivery int64
 	// Supersedes says that those before it in the queue, of the same project, need
-	// not run: the newest wins.
+	// not run where they are of its kind, or only look: the newest wins.
 	Supersedes bool
 	Priority   Priority
 	State      RunState

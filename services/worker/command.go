@@ -83,7 +83,7 @@ func (a *attempt) start(ctx context.Context, why string, kind controlplane.RunKi
 	}
 	return a.w.Starter.Start(ctx, controlplane.Run{
 		Key: why + "/" + string(a.run.ID), Kind: kind, Project: a.project.Name, Queue: queue, Delivery: a.run.Delivery,
-		Priority: priority, Input: input,
+		Supersedes: a.input.Supersedes(), Priority: priority, Input: input,
 	})
 }
 

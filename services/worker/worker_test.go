@@ -184,6 +184,9 @@ func TestCommands(t *testing.T) {
 			if r.Kind != test.started || r.Queue != test.queue || r.Key != "command/r1" || r.Delivery != 12 || in.Change.Commit != commit || !slices.Equal(in.Command.Stacks, test.command.Stacks) {
 				t.Errorf("started %+v with %+v", r, in)
 			}
+			if want := len(test.command.Stacks) == 0 && test.command.Verb != controlplane.VerbRollback; r.Supersedes != want {
+				t.Errorf("it supersedes those before it: %v", r.Supersedes)
+			}
 		})
 	}
 }

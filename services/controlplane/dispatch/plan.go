@@ -64,12 +64,14 @@ func (b *builder) add(k controlplane.RunKind, queue string, priority controlplan
 	if change.Comment != nil { // the command is what is left of its text
 		change.Comment = &controlplane.Comment{ID: change.Comment.ID, Author: change.Comment.Author}
 	}
-	input, err := json.Marshal(controlplane.Input{Change: change, Command: command})
+	in := controlplane.Input{Change: change, Command: command}
+	input, err := json.Marshal(in)
 	if err != nil {
 		panic(err) // strings, numbers and booleans
 	}
 	b.runs = append(b.runs, controlplane.Run{
-		Kind: k, Project: b.project.Name, Queue: queue, Priority: priority, State: controlplane.RunQueued, Input: input,
+		Kind: k, Project: b.project.Name, Queue: queue, Supersedes: in.Supersedes(), Priority: priority,
+		State: controlplane.RunQueued, Input: input,
 	})
 }
 

@@ -92,6 +92,9 @@ func TestPlan(t *testing.T) {
 			if err := json.Unmarshal(r.Input, &in); err != nil || r.Project != p.Name || r.State != controlplane.RunQueued {
 				t.Errorf("%s: %+v, %v", name, r, err)
 			}
+			if !r.Supersedes && r.Kind != controlplane.RunCommand {
+				t.Errorf("%s: the run leaves those before it", name)
+			}
 			if in.Command != nil {
 				line = strings.TrimRight(fmt.Sprintf("%s %s %v %s", line, in.Command.Verb, in.Command.Stacks, in.Command.Problem), " ")
 				if in.Change.Comment.Body != "" || in.Change.Comment.ID != "1" {

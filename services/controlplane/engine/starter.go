@@ -19,9 +19,8 @@ type Starter struct {
 	Engine *Engine
 }
 
-// Start queues a run. The newest of a queue wins: those that wait need not run.
+// Start queues a run.
 func (s Starter) Start(ctx context.Context, run controlplane.Run) error {
-	run.Supersedes = true
 	id, _, err := s.Runs.Start(ctx, run)
 	if err != nil {
 		return err

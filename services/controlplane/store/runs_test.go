@@ -1,7 +1,9 @@
 package store_test
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -120,7 +122,7 @@ func TestRunStates(t *testing.T) {
 // startFor starts a run of a delivery's.
 func startFor(t *testing.T, s *store.Store, r controlplane.Run) controlplane.RunID {
 	t.Helper()
-	r.Kind = controlplane.RunDeploy
+	r.Kind = cmp.Or(r.Kind, controlplane.RunDeploy)
 	id, created, err := s.Start(t.Context(), r)
 	if err != nil || !created {
 		t.Fatalf("Start = created %v, %v", created, err)
@@ -160,6 +162,41 @@ func TestSupersede(t *testing.T) {
 	free := newRun(t, s, "7", "")
 	startFor(t, s, controlplane.Run{Key: "8", Supersedes: true})
 	wantStates(t, s, map[controlplane.RunID]controlplane.RunState{free: controlplane.RunQueued})
+}
+
+// A run takes the place of what it stands for, whichever is stored first: a
+// plan takes no deploy's.
+func TestSupersedeByKind(t *testing.T) {
+	s, _ := newStore(t)
+	looks := []controlplane.RunKind{controlplane.RunCheck, controlplane.RunPlan}
+	for newer, older := range map[controlplane.RunKind][]controlplane.RunKind{
+		controlplane.RunCheck:   looks,
+		controlplane.RunPlan:    looks,
+		controlplane.RunDeploy:  append(looks, controlplane.RunDeploy),
+		controlplane.RunRotate:  append(looks, controlplane.RunRotate),
+		controlplane.RunPreview: append(looks, controlplane.RunPreview, controlplane.RunDestroy),
+		controlplane.RunDestroy: append(looks, controlplane.RunPreview, controlplane.RunDestroy),
+	} {
+		for _, kind := range append(looks, controlplane.RunDeploy, controlplane.RunRotate, controlplane.RunPreview, controlplane.RunDestroy) {
+			want := controlplane.RunQueued
+			if slices.Contains(older, kind) {
+				want = controlplane.RunSuperseded
+			}
+			for _, order := range [][]int64{{1, 2}, {2, 1}} {
+				got := map[controlplane.RunID]controlplane.RunState{}
+				queue := fmt.Sprint(newer, kind, order)
+				for _, delivery := range order {
+					run, state := controlplane.Run{Kind: kind, Queue: queue, Delivery: delivery, Supersedes: true}, want
+					if delivery == 2 {
+						run.Kind, state = newer, controlplane.RunQueued
+					}
+					run.Key = fmt.Sprint(queue, delivery)
+					got[startFor(t, s, run)] = state
+				}
+				wantStates(t, s, got)
+			}
+		}
+	}
 }
 
 // The order of a queue is that of the deliveries, in whichever order their runs

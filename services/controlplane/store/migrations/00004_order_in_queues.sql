@@ -11,6 +11,11 @@ $$;
 -- Runs of the time before come first. By number, as clocks are set back now and then.
 ALTER TABLE run ADD COLUMN delivery bigint NOT NULL DEFAULT 0;
 ALTER TABLE run ALTER COLUMN delivery SET DEFAULT last_delivery();
--- The newest of its queue and project wins: those before it need not run.
+-- The newest of its queue and project wins: those before it that it stands for need not run.
 ALTER TABLE run ADD COLUMN supersedes boolean NOT NULL DEFAULT false;
+-- +goose StatementBegin
+CREATE FUNCTION stands_for(newer text, older text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT older = newer OR older IN ('check', 'plan') OR newer IN ('preview', 'destroy') AND older IN ('preview', 'destroy')
+$$;
+-- +goose StatementEnd
 CREATE INDEX run_supersedes ON run (queue, delivery) WHERE supersedes;

@@ -593,6 +593,7 @@ WITH older AS (
     FROM run o
     JOIN run newest ON newest.id = $2 AND newest.supersedes AND newest.queue = o.queue AND newest.project = o.project
     WHERE o.queue <> '' AND o.state IN ('queued', 'running') AND (o.delivery, o.seq) < (newest.delivery, newest.seq)
+        AND stands_for(newest.kind, o.kind)
     ORDER BY o.seq
     FOR UPDATE OF o
 )
@@ -641,7 +642,7 @@ FROM (
     SELECT n.id
     FROM run n
     JOIN run own ON own.id = $1 AND own.supersedes AND own.queue = n.queue AND own.project = n.project
-    WHERE n.queue <> '' AND n.supersedes AND n.state <> 'cancelled' AND n.delivery > own.delivery
+    WHERE n.queue <> '' AND n.supersedes AND n.state <> 'cancelled' AND n.delivery > own.delivery AND stands_for(n.kind, own.kind)
     ORDER BY n.delivery DESC
     LIMIT 1
 ) newer

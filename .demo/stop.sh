@@ -19,8 +19,8 @@ if [ -e "$dir/deployed" ]; then
 		sleep 1
 	done
 	for stack in whoami ingress; do
-		docker secret ls --quiet --filter "label=skep.stack=$stack" | xargs -r docker secret rm
-		docker config ls --quiet --filter "label=skep.stack=$stack" | xargs -r docker config rm
+		docker secret ls --quiet --filter "label=skep.stack=$stack" | xargs -r docker secret rm >/dev/null
+		docker config ls --quiet --filter "label=skep.stack=$stack" | xargs -r docker config rm >/dev/null
 	done
 fi
 .demo/postgres.sh stop # there is none, unless the demo was killed

@@ -64,7 +64,7 @@ bench: ## Run the benchmarks
 
 performance: ## Measure again what docs/performance.md states; takes a quarter of an hour
 	.demo/install.sh test
-	{ go run ./generator/bench/report && \
+	{ go run ./generator/bench/report && echo && \
 	go run ./services/deploy/bench/report && \
 	printf '\n## Ingress\n\nBoth as processes of their own over the same stand-in for the Docker API; caddy-docker-proxy up to 200 services.\n\n' && \
 	go test -run '^$$' -bench . -benchtime 3x -timeout 60m ./services/ingress/bench > docs/ingress.new && \

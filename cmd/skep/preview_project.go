@@ -1,15 +1,14 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
+	moby "github.com/moby/moby/api/types/swarm"
 	"github.com/urfave/cli/v2"
 
 	"skep/generator/bundle"
@@ -80,29 +79,7 @@ func (p *program) previewProject(c *cli.Context, name string, stacks []string) (
 // versions of the secrets that it has.
 func (v *previewProject) look(live deploy.Live) {
 	v.taken = deploy.Subnets(live)
-	lock := maps.Clone(v.lock)
-	if lock == nil {
-		lock = secrets.Lock{}
-	}
-	for _, s := range live.Secrets {
-		labels := s.Spec.Labels
-		if labels[stack.LabelPreview] != string(v.name) {
-			continue
-		}
-		references, versions := strings.Split(labels[secrets.LabelReference], "\n"), strings.Split(labels[secrets.LabelVersion], "\n")
-		for i, text := range references {
-			ref, err := secrets.ParseReference(text)
-			if err == nil && i < len(versions) && newer(versions[i], lock[ref]) {
-				lock[ref] = versions[i]
-			}
-		}
-	}
-	v.lock = lock
-}
-
-// newer compares versions of items, which are numbers that grow.
-func newer(a, b string) bool {
-	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) > 0
+	v.lock = secretsync.Raise(v.lock, live.Secrets, func(s moby.Secret) bool { return s.Spec.Labels[stack.LabelPreview] == string(v.name) })
 }
 
 // transformed adds the preview to the cluster, with a lock.

@@ -84,8 +84,7 @@ func TestCarriedKeys(t *testing.T) {
 	for key, values := range forms {
 		for i, value := range values {
 			t.Run(key+itoa(i), func(t *testing.T) {
-				service := map[string]any{"ports": []any{"80:8080"}, "volumes": []any{"./data:/data"}, "env_file": nil, key: value}
-				delete(service, "env_file")
+				service := map[string]any{"ports": []any{"80:8080"}, "volumes": []any{"./data:/data"}, key: value}
 				bothWays(t, "/project/stack.yaml", map[string]any{"services": map[string]any{"app": service, "other": map[string]any{"image": "x"}}})
 			})
 		}

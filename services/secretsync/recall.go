@@ -16,23 +16,9 @@ import (
 // version that a cluster's secrets are of, by their labels, or the lock's own
 // where that is newer. Missing are the references that have no version.
 func Recall(lock secrets.Lock, references []secrets.Reference, live []swarm.Secret, cluster string) (_ secrets.Lock, missing []secrets.Reference) {
-	there := secrets.Lock{}
-	for _, s := range live {
-		if !managed(s, cluster) || s.Spec.Labels[stack.LabelPreview] != "" {
-			continue
-		}
-		versions := strings.Split(s.Spec.Labels[secrets.LabelVersion], "\n")
-		for i, text := range strings.Split(s.Spec.Labels[secrets.LabelReference], "\n") {
-			ref, err := secrets.ParseReference(text)
-			if err == nil && i < len(versions) && isVersion(versions[i]) && newer(versions[i], there[ref]) {
-				there[ref] = versions[i]
-			}
-		}
-	}
-	out := maps.Clone(lock)
-	if out == nil {
-		out = secrets.Lock{}
-	}
+	there := Raise(nil, live, func(s swarm.Secret) bool { return managed(s, cluster) && s.Spec.Labels[stack.LabelPreview] == "" })
+	out := secrets.Lock{}
+	maps.Copy(out, lock)
 	for _, ref := range references {
 		if version := there[ref]; newer(version, out[ref]) {
 			out[ref] = version
@@ -42,6 +28,26 @@ func Recall(lock secrets.Lock, references []secrets.Reference, live []swarm.Secr
 		}
 	}
 	return out, missing
+}
+
+// Raise is a lock with the versions of those secrets that of picks, by their
+// labels, where they are newer.
+func Raise(lock secrets.Lock, live []swarm.Secret, of func(swarm.Secret) bool) secrets.Lock {
+	out := secrets.Lock{}
+	maps.Copy(out, lock)
+	for _, s := range live {
+		if !of(s) {
+			continue
+		}
+		versions := strings.Split(s.Spec.Labels[secrets.LabelVersion], "\n")
+		for i, text := range strings.Split(s.Spec.Labels[secrets.LabelReference], "\n") {
+			ref, err := secrets.ParseReference(text)
+			if err == nil && i < len(versions) && isVersion(versions[i]) && newer(versions[i], out[ref]) {
+				out[ref] = versions[i]
+			}
+		}
+	}
+	return out
 }
 
 // isVersion says whether a lock takes it.

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"skep/internal/logtest"
 	"skep/secrets"
 	"skep/services/controlplane"
 )
@@ -100,15 +100,15 @@ func (m *memory) all() []controlplane.Delivery {
 type fixture struct {
 	*memory
 	handler *Handler
-	log     *strings.Builder
+	log     *logtest.Buffer
 	metrics *prometheus.Registry
 	now     time.Time
 }
 
 func newFixture(t testing.TB, change ...func(*Options)) *fixture {
-	f := &fixture{memory: newMemory(), log: &strings.Builder{}, metrics: prometheus.NewRegistry(), now: time.Unix(1700000000, 0)}
+	f := &fixture{memory: newMemory(), log: &logtest.Buffer{}, metrics: prometheus.NewRegistry(), now: time.Unix(1700000000, 0)}
 	o := Options{Sources: f.memory, Deliveries: f.memory, Metrics: f.metrics, Now: func() time.Time { return f.now },
-		Log: slog.New(slog.NewJSONHandler(&lockedWriter{w: f.log}, nil))}
+		Log: slog.New(slog.NewJSONHandler(f.log, nil))}
 	for _, c := range change {
 		c(&o)
 	}
@@ -117,17 +117,6 @@ func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 		t.Fatal(err)
 	}
 	return f
-}
-
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (l *lockedWriter) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(b)
 }
 
 // message is a delivery before it is sent.

@@ -99,8 +99,8 @@ func (p *program) printProblems(loaded *project, format string) error {
 // noArguments refuses arguments, which a command without any would ignore.
 func noArguments(c *cli.Context) error {
 	if c.Args().Present() {
-		return usage("%s takes no argument, and got %q", c.Command.FullName(), c.Args().First()).
-			because("`skep %s --help` lists its flags", c.Command.FullName())
+		return usage("%s takes no argument, and got %q", commandName(c), c.Args().First()).
+			because("`skep %s --help` lists its flags", commandName(c))
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -126,7 +127,7 @@ func prepare(c *cli.Command) {
 			if c.Args().Present() {
 				return unknownCommand(c)
 			}
-			return usage("%s needs a command", c.Command.FullName()).because("`skep %s --help` lists them", c.Command.FullName())
+			return usage("%s needs a command", commandName(c)).because("`skep %s --help` lists them", commandName(c))
 		}
 	}
 }
@@ -135,11 +136,16 @@ func usageError(c *cli.Context, err error, _ bool) error {
 	return usage("%s", err).because("`%s --help` lists the flags", strings.TrimSpace("skep "+commandName(c)))
 }
 
+// commandName is the command as it is typed, after skep.
 func commandName(c *cli.Context) string {
-	if c.Command == nil || c.Command.Name == c.App.Name {
-		return ""
+	var names []string
+	for _, at := range c.Lineage() { // from the command up to the app
+		if at.Command != nil && at.Command.Name != "" && at.Command.Name != c.App.Name {
+			names = append(names, at.Command.Name)
+		}
 	}
-	return c.Command.FullName()
+	slices.Reverse(names)
+	return strings.Join(names, " ")
 }
 
 func unknownCommand(c *cli.Context) error {

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"skep/services/ingress/frame"
 	"skep/services/ingress/label"
 	"skep/services/ingress/route"
+	"skep/services/ingress/socket"
 )
 
 // apply serves the parts of a turn: where the frame is the same, sites are
@@ -49,6 +51,7 @@ func (c *Controller) assemble(p *label.Plan, parts []*frame.Part) (*frame.Frame,
 	return frame.Assemble(p.Globals, parts, frame.Options{
 		Held: p.Held,
 		App:  c.settings.raw, NotFound: c.settings.notFound, AccessLog: !c.settings.NoAccessLog, Metrics: true, Admin: c.settings.Admin,
+		Network: socket.Network, Handover: time.Duration(c.settings.Handover),
 	})
 }
 

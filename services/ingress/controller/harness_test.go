@@ -45,7 +45,8 @@ func newHarness(t testing.TB) *harness {
 	h.settings = Settings{
 		DockerHost: engine.Host(), Networks: []string{dockertest.Network}, StatePath: filepath.Join(t.TempDir(), "state.json"),
 		Status: h.status, TaskPoll: caddy.Duration(300 * time.Millisecond), Resync: caddy.Duration(time.Hour), NoAccessLog: true,
-		Policy: "trust:ingress",
+		Handover: caddy.Duration(100 * time.Millisecond),
+		Policy:   "trust:ingress",
 	}
 	for i := 1; i < 10; i++ {
 		h.settings.Policy += fmt.Sprintf(" upstream:127.0.0.%d:%s", i, h.backend)

@@ -37,6 +37,9 @@ type Settings struct {
 	TaskPoll   caddy.Duration `json:"task_poll,omitempty"`
 	Resync     caddy.Duration `json:"resync,omitempty"`
 	ClaimGrace caddy.Duration `json:"claim_grace,omitempty"`
+	// Handover is how long what was accepted before a new configuration is served
+	// by the one before. Then idle connections are closed.
+	Handover caddy.Duration `json:"handover,omitempty"`
 	// NoAccessLog leaves the access log off unless a label turns it on.
 	NoAccessLog bool `json:"no_access_log,omitempty"`
 	// Files with the pages for an unknown host and an absent upstream.
@@ -68,6 +71,7 @@ func (s Settings) prepare() (*prepared, error) {
 	p.TaskPoll = cmp.Or(s.TaskPoll, caddy.Duration(5*time.Second))
 	p.Resync = cmp.Or(s.Resync, caddy.Duration(time.Minute))
 	p.ClaimGrace = cmp.Or(s.ClaimGrace, caddy.Duration(10*time.Minute))
+	p.Handover = cmp.Or(s.Handover, caddy.Duration(time.Second))
 	var err error
 	if p.policy, err = label.ParsePolicy(s.Policy); err != nil {
 		return nil, err

@@ -3,7 +3,9 @@ package frame
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"skep/services/ingress/label"
@@ -16,8 +18,10 @@ type Options struct {
 	NotFound  string          // the page for a host that nobody has
 	AccessLog bool
 	Metrics   bool
-	Admin     string       // the address of Caddy's admin API; off if empty
-	Held      []label.Host // are unavailable, whichever wildcard covers them
+	Admin     string        // the address of Caddy's admin API; off if empty
+	Network   string        // what servers listen on instead of Caddy's "tcp"
+	Handover  time.Duration // how long servers finish what they accepted once others listen
+	Held      []label.Host  // are unavailable, whichever wildcard covers them
 }
 
 // Frame is a whole configuration of Caddy.
@@ -111,6 +115,12 @@ func (d *document) complete(parts []*Part, o Options) {
 		namedRoutes(server, named)
 	}
 	unknown(http, o.NotFound)
+	if o.Network != "" {
+		listenOn(servers, o.Network)
+	}
+	if o.Handover > 0 && http["shutdown_delay"] == nil {
+		http["shutdown_delay"] = o.Handover
+	}
 	for _, name := range sorted(servers) {
 		if server := child(servers, name); o.AccessLog && server["logs"] == nil {
 			server["logs"] = object{}
@@ -118,6 +128,19 @@ func (d *document) complete(parts []*Part, o Options) {
 	}
 	if o.Metrics && http["metrics"] == nil {
 		http["metrics"] = object{}
+	}
+}
+
+// listenOn puts another network in the place of TCP.
+func listenOn(servers object, network string) {
+	for _, name := range sorted(servers) {
+		addresses := items(child(servers, name), "listen")
+		for i, text := range addresses {
+			if address, err := caddy.ParseNetworkAddress(text.(string)); err == nil && address.Network == "tcp" {
+				address.Network = network
+				addresses[i] = address.String()
+			}
+		}
 	}
 }
 

@@ -59,6 +59,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return caddyhttp.Error(http.StatusServiceUnavailable, err)
 	}
 	defer v.release()
+	if closing, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Get("http.shutting_down"); closing == true {
+		w.Header().Set("Connection", "close") // a client that asks again on it may lose its request
+	}
 	if h.Errors {
 		return v.errors.Compile(maintenance{h.table.page(), next}).ServeHTTP(w, r)
 	}

@@ -70,6 +70,8 @@ func testBuiltin(t *testing.T, s *service, admin string) {
 		"a preview of nothing":   {"POST", "/projects/home/runs", map[string]any{"kind": "preview"}, 422},
 		"a stack's name":         {"POST", "/projects/home/runs", map[string]any{"kind": "plan", "stacks": []string{"--help"}}, 422},
 		"an image and built in":  {"PUT", "/tasks/both", map[string]any{"image": "x", "builtin": map[string]any{"kind": "plan", "project": "home"}}, 422},
+		"of a project of nobody": {"PUT", "/tasks/lost", map[string]any{"builtin": map[string]any{"kind": "plan", "project": "nobody"}}, 422},
+		"no such credentials":    {"PUT", "/tasks/lost", map[string]any{"image": "x", "credentials": []map[string]string{{"provider": "github", "name": "nobody"}}}, 422},
 		"neither":                {"PUT", "/tasks/neither", map[string]any{"command": []string{"x"}}, 422},
 		"a task of a repository": {"PUT", "/sources/github/main", map[string]any{"task": "rotation"}, 422},
 		"a task of nobody":       {"PUT", "/sources/generic/ci", map[string]any{"task": "nobody"}, 404},

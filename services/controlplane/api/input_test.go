@@ -257,3 +257,16 @@ func TestSmuggling(t *testing.T) {
 		t.Errorf("something was called: %+v", rows)
 	}
 }
+
+func TestDurationText(t *testing.T) {
+	for want, d := range map[string]time.Duration{
+		"0s": 0, "30s": 30 * time.Second, "10m": 10 * time.Minute, "10m1s": 601 * time.Second, "1h": time.Hour, "20h": 20 * time.Hour,
+		"1h10m": 70 * time.Minute, "1h0m5s": time.Hour + 5*time.Second, "1.5s": 1500 * time.Millisecond,
+	} {
+		text, err := Duration(d).MarshalText()
+		var back Duration
+		if err := errors.Join(err, back.UnmarshalText(text)); err != nil || string(text) != want || back != Duration(d) {
+			t.Errorf("%v is written %q, and read %v, %v", d, text, back, err)
+		}
+	}
+}

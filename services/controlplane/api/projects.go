@@ -40,11 +40,19 @@ type Project struct {
 	Created time.Time `json:"created"`
 }
 
-// Duration is written as Go does: 90s, 1h30m.
+// Duration is written as Go does, without zeros at its end: 90s, 1h30m.
 type Duration time.Duration
 
 // MarshalText writes it.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+func (d Duration) MarshalText() ([]byte, error) {
+	text := time.Duration(d).String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if whole, ok := strings.CutSuffix(text, zero); ok {
+			text = whole + zero[:1]
+		}
+	}
+	return []byte(text), nil
+}
 
 // UnmarshalText reads it. What is wrong is said where it is used: see problem.
 func (d *Duration) UnmarshalText(text []byte) error {

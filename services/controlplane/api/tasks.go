@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -194,6 +195,9 @@ func (a *API) taskRoutes() {
 		Body TaskInput
 	}) (*Reply[Task], error) {
 		t, err := in.Body.task(in.Name)
+		if err == nil {
+			err = a.refersTo(ctx, t)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -210,6 +214,35 @@ func (a *API) taskRoutes() {
 		id: "task.run", method: http.MethodPost, path: one + "/runs", summary: "Run a task now",
 		scope: controlplane.ScopeDeploy, status: http.StatusAccepted,
 	}, a.startTask)
+}
+
+// refersTo fails if a task names a project or credentials that are not there.
+// They may go later: then its runs fail.
+func (a *API) refersTo(ctx context.Context, t controlplane.Task) error {
+	var problems []*huma.ErrorDetail
+	missing := func(where, format string, what any, err error) error {
+		if errors.Is(err, controlplane.ErrNotFound) {
+			problems = append(problems, at(where, format, what))
+			return nil
+		}
+		return err
+	}
+	if t.Builtin != nil {
+		_, err := a.options.Store.Project(ctx, t.Builtin.Project)
+		if err := missing("body.builtin.project", "there is no project %q: create it first", t.Builtin.Project, err); err != nil {
+			return err
+		}
+	}
+	for i, c := range t.Credentials {
+		_, err := a.options.Store.Integration(ctx, c.Provider, c.Name)
+		if err := missing(fmt.Sprintf("body.credentials[%d]", i), "there is no integration %q: create it first", string(c.Provider)+"/"+string(c.Name), err); err != nil {
+			return err
+		}
+	}
+	if len(problems) > 0 {
+		return refuse(problems...)
+	}
+	return nil
 }
 
 // named is a page of a list that the store cuts by name.

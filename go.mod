@@ -286,3 +286,6 @@ require (
 )
 
 replace github.com/Azure/go-ansiterm => github.com/Azure/go-ansiterm v0.0.0-20250102033503-faa5f7b0171c
+
+// Chroma's lexers and styles would be parsed at every start of a process.
+replace github.com/yuin/goldmark-highlighting/v2 => ./third_party/goldmark-highlighting

@@ -18,6 +18,7 @@ import (
 	mdns "github.com/miekg/dns"
 
 	"skep/internal/logtest"
+	"skep/internal/polltest"
 	"skep/internal/swarmtest"
 	"skep/services/dns/dnstest"
 )
@@ -62,7 +63,7 @@ func start(t *testing.T, args ...string) (log *logtest.Buffer, stop func()) {
 
 func resolves(t *testing.T, server *dnstest.Server, name, want string) {
 	t.Helper()
-	dnstest.Eventually(t, func() error {
+	polltest.Until(t, func() error {
 		answer, err := server.Ask(name, mdns.TypeA)
 		if err != nil {
 			return err
@@ -86,6 +87,7 @@ type relay struct {
 	mu       sync.Mutex
 	listener net.Listener
 	conns    []net.Conn
+	closed   bool
 	done     sync.WaitGroup
 }
 
@@ -104,6 +106,9 @@ func (r *relay) open(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.listener = l
+	r.mu.Lock()
+	r.closed = false
+	r.mu.Unlock()
 	r.done.Go(func() {
 		for {
 			in, err := l.Accept()
@@ -116,8 +121,14 @@ func (r *relay) open(t *testing.T) {
 				continue
 			}
 			r.mu.Lock()
+			closed := r.closed
 			r.conns = append(r.conns, in, out)
 			r.mu.Unlock()
+			if closed {
+				in.Close()
+				out.Close()
+				continue
+			}
 			r.done.Go(func() { io.Copy(out, in); out.Close() })
 			r.done.Go(func() { io.Copy(in, out); in.Close() })
 		}
@@ -127,6 +138,7 @@ func (r *relay) open(t *testing.T) {
 func (r *relay) cut() {
 	r.listener.Close()
 	r.mu.Lock()
+	r.closed = true
 	for _, c := range r.conns {
 		c.Close()
 	}
@@ -226,7 +238,7 @@ func syncSwarm(t *testing.T, swarm *swarmtest.Swarm, docker *relay) {
 	log, stop := start(t, "sync", "-zones", write(t, zonesFile), "-http", "127.0.0.1:"+web, "-grace", "1s", "-tunnel-origin", "https://ingress_caddy")
 	records := func(want ...string) {
 		t.Helper()
-		dnstest.Eventually(t, func() error {
+		polltest.Until(t, func() error {
 			got := fake.Comments()
 			for _, name := range want {
 				if !strings.HasPrefix(got[name], "skep=homelab owner=web/") {
@@ -241,7 +253,7 @@ func syncSwarm(t *testing.T, swarm *swarmtest.Swarm, docker *relay) {
 	}
 	tunneled := func(want ...string) {
 		t.Helper()
-		dnstest.Eventually(t, func() error {
+		polltest.Until(t, func() error {
 			config, _ := fake.TunnelConfig("account", "tunnel-id")
 			var c struct{ Ingress []map[string]any }
 			if err := json.Unmarshal([]byte(config), &c); err != nil {
@@ -263,7 +275,7 @@ func syncSwarm(t *testing.T, swarm *swarmtest.Swarm, docker *relay) {
 	tunneled(ruleA)
 	docker.cut() // a proxy that restarts: what cannot be seen stays
 	create(t, swarm, "web_b", "caddy=b.example.com", "com.docker.stack.namespace=web")
-	dnstest.Eventually(t, func() error {
+	polltest.Until(t, func() error {
 		if !strings.Contains(log.String(), "lost the Docker API") {
 			return fmt.Errorf("it has not noticed")
 		}

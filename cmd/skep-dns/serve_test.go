@@ -9,9 +9,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"skep/internal/polltest"
 	"skep/networks"
 	"skep/services/dns/authority"
-	"skep/services/dns/dnstest"
 	"skep/services/dns/labels"
 	"skep/services/dns/providers"
 )
@@ -37,7 +37,7 @@ func TestStaleList(t *testing.T) {
 	}
 	changes := func(from uint32) {
 		t.Helper()
-		dnstest.Eventually(t, func() error {
+		polltest.Until(t, func() error {
 			if serial() == from {
 				return context.DeadlineExceeded
 			}

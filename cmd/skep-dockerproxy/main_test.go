@@ -3,14 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"skep/internal/polltest"
 	"skep/internal/porttest"
 )
 
@@ -36,15 +37,13 @@ func TestRun(t *testing.T) {
 	code := make(chan int, 1)
 	var stdout bytes.Buffer
 	go func() { code <- run(ctx, nil, nil, &stdout, t.Output()) }()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	polltest.Until(t, func() error {
 		var stderr bytes.Buffer
-		if run(t.Context(), []string{"-healthcheck"}, nil, nil, &stderr) == 0 {
-			break
+		if run(t.Context(), []string{"-healthcheck"}, nil, nil, &stderr) != 0 {
+			return fmt.Errorf("not healthy: %s", stderr.String())
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not healthy: %s", stderr.String())
-		}
-	}
+		return nil
+	})
 	get(t, "http://"+address+"/info")
 	if body := get(t, "http://"+metrics+"/metrics"); !strings.Contains(body, `{section="info",outcome="passed"} 1`) {
 		t.Errorf("got metrics %s", body)

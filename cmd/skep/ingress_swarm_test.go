@@ -181,10 +181,13 @@ func (e *edge) hijack() {
 			e.t.Fatalf("the host of another stack answers %d %q, error %v", status, body, err)
 		}
 	}
-	_, metrics, err := e.get(e.container("ingress_caddy"), "127.0.0.1:2020", "status", "/metrics", nil)
-	if want := `skep_ingress_refused{rule="claim",service="thief_web",stack="thief"} 1`; err != nil || !strings.Contains(metrics, want) {
-		e.t.Errorf("%s is not in the metrics, error %v", want, err)
-	}
+	e.eventually(func() error { // it is counted when Caddy has loaded, a second after the site is served
+		_, metrics, err := e.get(e.container("ingress_caddy"), "127.0.0.1:2020", "status", "/metrics", nil)
+		if want := `skep_ingress_refused{rule="claim",service="thief_web",stack="thief"} 1`; err == nil && !strings.Contains(metrics, want) {
+			err = fmt.Errorf("%s is not in the metrics", want)
+		}
+		return err
+	})
 }
 
 func (e *edge) answers(host, want string) {

@@ -276,7 +276,7 @@ func TestFaults(t *testing.T) {
 			config := quick
 			config.Tries = test.tries
 			if test.fault.Delay > 0 {
-				config.RequestTimeout = 50 * time.Millisecond
+				config.RequestTimeout = time.Second
 			}
 			client := open(t, server, config)
 			client.Versions(t.Context(), r)
@@ -325,7 +325,7 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 	server.Fill(secretstest.Content{"v": {"i": {"f": "value"}}})
 	client := open(t, server, quick)
 	server.Inject(secretstest.Fault{Status: 429, RetryAfter: 60})
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	answers := client.Read(ctx, []secrets.Reference{parse(t, "op://v/i/f")})
 	if err := answers.Err(); !errors.Is(err, secrets.ErrUnavailable) {

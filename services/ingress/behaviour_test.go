@@ -11,11 +11,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"skep/generator/stack"
+	"skep/internal/polltest"
 	"skep/internal/porttest"
 )
 
@@ -109,17 +109,13 @@ func (r *running) relisten(tree map[string]any) {
 func (r *running) awaitCertificate(host string) {
 	r.t.Helper()
 	dialer := tls.Dialer{Config: &tls.Config{ServerName: host, InsecureSkipVerify: true}}
-	deadline := time.Now().Add(20 * time.Second)
-	for {
+	polltest.Until(r.t, func() error {
 		c, err := dialer.DialContext(r.t.Context(), "tcp", r.https)
-		if err == nil {
-			c.Close()
-			return
+		if err != nil {
+			return fmt.Errorf("no certificate for %s: %w", host, err)
 		}
-		if time.Now().After(deadline) {
-			r.t.Fatalf("no certificate for %s: %v", host, err)
-		}
-	}
+		return c.Close()
+	})
 }
 
 type backends struct {

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"skep/internal/logtest"
+	"skep/internal/polltest"
 	"skep/networks"
 	"skep/services/dns/authority"
 	"skep/services/dns/dnstest"
@@ -280,7 +281,7 @@ func TestSecondaries(t *testing.T) {
 			secondary := run(t, domain+".", port, primary.Addr)
 			follow := func() {
 				t.Helper()
-				dnstest.Eventually(t, func() error {
+				polltest.Until(t, func() error {
 					want, _ := s.Serial(domain)
 					got, err := secondary.Serial()
 					if err == nil && got != want {

@@ -14,6 +14,8 @@ import (
 
 	mdns "github.com/miekg/dns"
 
+	"skep/internal/polltest"
+	"skep/internal/porttest"
 	"skep/networks"
 )
 
@@ -49,19 +51,14 @@ func Need(t testing.TB, name, deb string) string {
 	return ""
 }
 
-// FreePort is a port of 127.0.0.1 that was free for UDP and TCP a moment ago.
+// FreePort is a port of 127.0.0.1 that is free for UDP and TCP.
 func FreePort(t testing.TB) string {
 	t.Helper()
 	for range 20 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, port, _ := net.SplitHostPort(l.Addr().String())
-		u, err := net.ListenPacket("udp", "127.0.0.1:"+port)
-		l.Close()
-		if err == nil {
+		address := porttest.Address(t)
+		if u, err := net.ListenPacket("udp", address); err == nil {
 			u.Close()
+			_, port, _ := net.SplitHostPort(address)
 			return port
 		}
 	}
@@ -262,7 +259,7 @@ func run(t testing.TB, cmd *exec.Cmd) func() {
 // wait until the server answers for its zone.
 func (s *Server) wait(t testing.TB) {
 	t.Helper()
-	Eventually(t, func() error {
+	polltest.Until(t, func() error {
 		_, err := s.Serial()
 		return err
 	})
@@ -288,26 +285,6 @@ func (s *Server) Ask(name string, kind uint16) (*mdns.Msg, error) {
 	m.SetQuestion(mdns.Fqdn(name), kind)
 	answer, _, err := (&mdns.Client{Net: "tcp", Timeout: 2 * time.Second}).Exchange(m, s.Addr)
 	return answer, err
-}
-
-// Eventually calls f until it returns nil.
-func Eventually(t testing.TB, f func() error) {
-	t.Helper()
-	deadline := time.NewTimer(30 * time.Second)
-	defer deadline.Stop()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("after 30 s: %v", err)
-		}
-	}
 }
 
 // Transfer reads the whole zone, but for SOA and NS at its top and ns's address.

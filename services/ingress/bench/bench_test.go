@@ -73,11 +73,7 @@ type stage struct {
 }
 
 func newStage(b testing.TB, services int) *stage {
-	engine, err := dockertest.New()
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(engine.Stop)
+	engine := dockertest.New(b)
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "backend") }))
 	b.Cleanup(backend.Close)
 	_, port, _ := net.SplitHostPort(backend.Listener.Addr().String())

@@ -133,7 +133,9 @@ func (c *Controller) run(ctx context.Context) {
 	if c.listener != nil {
 		group.Go(func() { c.serveStatus(ctx) })
 	}
-	group.Go(func() { c.keepOnDisk(ctx) })
+	saving, saved := context.WithCancel(context.WithoutCancel(ctx))
+	defer saved() // when nothing more is stored
+	group.Go(func() { c.keepOnDisk(saving) })
 	route.Sites.SetPage(c.settings.page)
 	c.restore()
 

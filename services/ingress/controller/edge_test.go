@@ -150,7 +150,7 @@ func TestStatusAndMetrics(t *testing.T) {
 	h.start()
 	h.want("a.example.com", "/", 200, "127.0.0.1")
 	h.refused("b_web", "env", "caddy.respond")
-	s := h.statusOf()
+	s := h.statusOf() // the page had an answer just now
 	if len(s.Sites) != 1 || s.Sites[0].Stack != "a" || len(s.Sites[0].Upstreams) != 1 || !s.Sites[0].Upstreams[0].Healthy || s.Docker != "connected" {
 		t.Errorf("got %+v", s)
 	}

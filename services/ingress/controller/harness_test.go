@@ -1,7 +1,9 @@
 package controller
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -35,15 +37,10 @@ const patience = 60 * time.Second
 // service sets the HTTP port.
 func newHarness(t testing.TB) *harness {
 	t.Helper()
-	engine, err := dockertest.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(engine.Stop)
-	h := &harness{t: t, engine: engine, http: porttest.Address(t), status: porttest.Address(t)}
+	h := &harness{t: t, engine: dockertest.New(t), http: porttest.Address(t), status: porttest.Address(t)}
 	h.backend = h.startBackend()
 	h.settings = Settings{
-		DockerHost: engine.Host(), Networks: []string{dockertest.Network}, StatePath: filepath.Join(t.TempDir(), "state.json"),
+		DockerHost: h.engine.Host(), Networks: []string{dockertest.Network}, StatePath: filepath.Join(t.TempDir(), "state.json"),
 		Status: h.status, TaskPoll: caddy.Duration(300 * time.Millisecond), Resync: caddy.Duration(time.Hour), NoAccessLog: true,
 		Handover: caddy.Duration(100 * time.Millisecond),
 		Policy:   "trust:ingress",
@@ -54,7 +51,7 @@ func newHarness(t testing.TB) *harness {
 	_, port, _ := net.SplitHostPort(h.http)
 	h.put("ingress_caddy", "ingress", map[string]string{"skep.ingress.trusted": "true"}, "caddy_0.http_port: "+port+"\ncaddy_0.auto_https: off\ncaddy_0.log.level: ERROR\ncaddy_0.log.output: discard")
 	h.client = &http.Client{
-		Timeout:       5 * time.Second,
+		Timeout:       30 * time.Second,
 		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -212,13 +209,33 @@ func (h *harness) fetch(path string) string {
 
 func (h *harness) statusText() string { return h.fetch("/status") }
 
-func (h *harness) statusOf() Status {
-	h.t.Helper()
-	var s Status
-	if err := json.Unmarshal([]byte(h.statusText()), &s); err != nil {
-		h.t.Fatal(err)
-	}
+// statusOf is empty while there is no answer.
+func (h *harness) statusOf() (s Status) {
+	_ = json.Unmarshal([]byte(h.statusText()), &s)
 	return s
+}
+
+// updated waits until the first turn is over: sites are served while Caddy still
+// loads.
+func (h *harness) updated() {
+	h.t.Helper()
+	h.eventually(func() error {
+		if h.statusOf().Updated.IsZero() {
+			return errors.New("Caddy still loads")
+		}
+		return nil
+	})
+}
+
+// loaded waits until Caddy runs another configuration than before.
+func (h *harness) loaded(before context.Context) {
+	h.t.Helper()
+	h.eventually(func() error {
+		if caddy.ActiveContext().Context == before {
+			return errors.New("Caddy loaded nothing, this proves nothing")
+		}
+		return nil
+	})
 }
 
 // refused waits until a service's labels are refused by a rule.

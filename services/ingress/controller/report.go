@@ -57,7 +57,11 @@ type reporter struct {
 	seconds  prometheus.Histogram
 	count    prometheus.Gauge
 	refusals *prometheus.GaugeVec
+	counted  map[refusalLabels]float64 // of the last turn, and touched by turns alone
 }
+
+// refusalLabels are service, stack and rule.
+type refusalLabels [3]string
 
 func newReporter() *reporter {
 	name := func(s string) string { return "skep_ingress_" + s }
@@ -101,10 +105,7 @@ func (r *reporter) updated(t *turn, took time.Duration, changed bool) {
 	r.updates.WithLabelValues(result).Inc()
 	r.seconds.Observe(took.Seconds())
 	r.count.Set(float64(len(t.parts)))
-	r.refusals.Reset()
-	for _, f := range t.refusals {
-		r.refusals.WithLabelValues(f.Source, string(f.Stack), string(f.Rule)).Inc()
-	}
+	r.countRefusals(t.refusals)
 	sites := make([]SiteStatus, 0, len(t.parts))
 	for _, p := range t.parts {
 		site := t.sites[p.ID]
@@ -122,6 +123,23 @@ func (r *reporter) updated(t *turn, took time.Duration, changed bool) {
 	r.err, r.when, r.sites, r.refused = nil, time.Now().UTC(), sites, t.refusals
 	r.mu.Unlock()
 	t.c.logRefusals(before, t.refusals)
+}
+
+// countRefusals replaces the metric, without a moment in which it says less.
+func (r *reporter) countRefusals(refusals []label.Refusal) {
+	now := map[refusalLabels]float64{}
+	for _, f := range refusals {
+		now[refusalLabels{f.Source, string(f.Stack), string(f.Rule)}]++
+	}
+	for labels, n := range now {
+		r.refusals.WithLabelValues(labels[:]...).Set(n)
+	}
+	for labels := range r.counted {
+		if now[labels] == 0 {
+			r.refusals.DeleteLabelValues(labels[:]...)
+		}
+	}
+	r.counted = now
 }
 
 // restored notes that the last good configuration serves.

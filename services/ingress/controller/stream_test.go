@@ -71,9 +71,7 @@ func TestStreamsSurvive(t *testing.T) {
 		before := caddy.ActiveContext().Context
 		h.put("c_web", "c", nil, site("c.example.com", "c"))
 		h.want("c.example.com", "/", 200, "c")
-		if caddy.ActiveContext().Context == before {
-			t.Error("Caddy loaded nothing, this proves nothing")
-		}
+		h.loaded(before)
 		if err := s.echo("third"); err != nil {
 			t.Fatal(err)
 		}

@@ -13,12 +13,15 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/swarm"
+
+	"skep/internal/porttest"
 )
 
 // Network is the network that services share with the ingress.
@@ -39,10 +42,16 @@ type Engine struct {
 	server   *httptest.Server
 }
 
-// New starts an engine on a port of loopback.
-func New() (*Engine, error) {
-	e := &Engine{services: map[string]swarm.Service{}, tasks: map[string]swarm.Task{}, streams: map[chan events.Message]bool{}, calls: map[string]int{}, address: "127.0.0.1:0"}
-	return e, e.Start()
+// New starts an engine on a port of loopback, which is its own when it starts
+// again.
+func New(t testing.TB) *Engine {
+	t.Helper()
+	e := &Engine{services: map[string]swarm.Service{}, tasks: map[string]swarm.Task{}, streams: map[chan events.Message]bool{}, calls: map[string]int{}, address: porttest.Address(t)}
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Stop)
+	return e
 }
 
 // Start listens, again after Stop.

@@ -77,6 +77,9 @@ func listen(ctx context.Context, _, host, ports string, offset uint, config net.
 	}
 	own := &share{socket: s, keepAlive: config.KeepAliveConfig, accepted: make(chan accepted), closed: make(chan struct{})}
 	s.set(append(s.shares, own))
+	// Caddy ends the context of a configuration before it shuts down what it
+	// had started of one that fails.
+	context.AfterFunc(ctx, own.yield)
 	return own, nil
 }
 
@@ -136,6 +139,15 @@ func (s *socket) leave(own *share) error {
 	}
 	delete(open, s.address)
 	return s.Listener.Close()
+}
+
+// yield lets the share before it have what comes next.
+func (s *share) yield() {
+	openMu.Lock()
+	defer openMu.Unlock()
+	if i := slices.Index(s.shares, s); i > 0 {
+		s.set(slices.Insert(slices.Delete(slices.Clone(s.shares), i, i+1), 0, s))
+	}
 }
 
 // share is the listener of one configuration.

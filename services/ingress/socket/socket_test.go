@@ -1,7 +1,9 @@
 package socket
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -9,17 +11,23 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"skep/internal/polltest"
 	"skep/internal/porttest"
 )
 
 // serve opens a share that greets with its name, and returns how to close it.
 func serve(t *testing.T, address, name string) (closeShare func()) {
 	t.Helper()
+	return serveIn(t, t.Context(), address, name)
+}
+
+func serveIn(t *testing.T, ctx context.Context, address, name string) (closeShare func()) {
+	t.Helper()
 	parsed, err := caddy.ParseNetworkAddress(Network + "/" + address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := parsed.Listen(t.Context(), 0, net.ListenConfig{})
+	l, err := parsed.Listen(ctx, 0, net.ListenConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,6 +97,26 @@ func TestTheNewestAccepts(t *testing.T) {
 	l.Close()
 	defer serve(t, address, "again")()
 	want("again")
+}
+
+// TestOneThatFailsYields: Caddy ends the context of a configuration that fails
+// before it shuts its servers down.
+func TestOneThatFailsYields(t *testing.T) {
+	address := porttest.Address(t)
+	defer serve(t, address, "one")()
+	ctx, fail := context.WithCancel(t.Context())
+	defer serveIn(t, ctx, address, "two")()
+	fail()
+	polltest.Until(t, func() error {
+		if got := greeting(t, address); got != "one" {
+			return fmt.Errorf("%q serves", got)
+		}
+		return nil
+	})
+	defer serve(t, address, "three")()
+	if got := greeting(t, address); got != "three" {
+		t.Errorf("%q serves, want %q", got, "three")
+	}
 }
 
 // TestNoConnectionIsLost changes shares while connections are made.

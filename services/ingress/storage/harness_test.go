@@ -22,7 +22,7 @@ import (
 )
 
 // testPace is quick, and leaves a busy machine time to renew a lease.
-var testPace = pace{timeout: 10 * time.Second, retry: 20 * time.Millisecond, lease: 3 * time.Second, poll: 20 * time.Millisecond}
+var testPace = pace{timeout: 10 * time.Second, retry: 20 * time.Millisecond, lease: 9 * time.Second, poll: 20 * time.Millisecond}
 
 // newStore opens a store with a copy of its own.
 func newStore(t *testing.T, dsn string) *store { return openStore(t, dsn, t.TempDir(), testPace) }

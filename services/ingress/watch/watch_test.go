@@ -55,22 +55,12 @@ func until(t *testing.T, states <-chan label.State, what string, is func(label.S
 	}
 }
 
-func newEngine(t *testing.T) *dockertest.Engine {
-	t.Helper()
-	engine, err := dockertest.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(engine.Stop)
-	return engine
-}
-
 func named(n int) func(label.State) bool {
 	return func(s label.State) bool { return len(s.Services) == n }
 }
 
 func TestEventsListWhatTheyName(t *testing.T) {
-	engine := newEngine(t)
+	engine := dockertest.New(t)
 	for _, name := range []string{"a", "b", "c"} {
 		engine.Put(dockertest.Service{Name: name, Tasks: []string{"10.0.0.1"}})
 	}
@@ -94,7 +84,7 @@ func TestEventsListWhatTheyName(t *testing.T) {
 }
 
 func TestTasksOfOtherNodesArePolled(t *testing.T) {
-	engine := newEngine(t)
+	engine := dockertest.New(t)
 	engine.Put(dockertest.Service{Name: "a", Tasks: []string{"10.0.0.1"}})
 	o := slow
 	o.TaskPoll = 10 * time.Millisecond
@@ -107,7 +97,7 @@ func TestTasksOfOtherNodesArePolled(t *testing.T) {
 }
 
 func TestLostConnectionIsTriedAgain(t *testing.T) {
-	engine := newEngine(t)
+	engine := dockertest.New(t)
 	states := follow(t, engine, slow)
 	until(t, states, "nothing", named(0))
 	for i := range 3 {

@@ -234,7 +234,7 @@ func start(t *testing.T, flags []string) *running {
 	r := &running{cancel: cancel, done: make(chan int, 1)}
 	go func() { r.done <- run(ctx, flags, nil, nil, r) }()
 	t.Cleanup(cancel)
-	err := swarmtest.Poll(10*time.Second, func() error {
+	err := swarmtest.Poll(time.Minute, func() error {
 		conn, err := net.Dial("unix", flags[1])
 		if err == nil {
 			conn.Close()

@@ -312,14 +312,17 @@ func TestAdoptOnASwarm(t *testing.T) {
 	if plan := comparison(t, engine, project); !plan.Empty() {
 		t.Fatalf("a stack that docker deployed differs from its own file:\n%s", textOf(plan))
 	}
-	err = swarmtest.Poll(30*time.Second, func() error {
-		if got := docker(t, b.s, "service", "ps", "-f", "desired-state=running", "-q", "all_b"); got == "" {
-			return fmt.Errorf("all_b has no task")
+	for _, service := range []string{"all_b", "all_c", "all_j"} {
+		err := swarmtest.Poll(2*time.Minute, func() error {
+			tasks, err := b.s.Docker("service", "ps", "-q", service)
+			if err == nil && tasks == "" {
+				err = fmt.Errorf("%s has no task", service)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	tasks := docker(t, b.s, "service", "ps", "-q", "all_b", "all_c", "all_j")
 	if _, err := deploy.Adopt(t.Context(), engine, project, deploy.Options{Who: "test", Now: time.Now}); err != nil {

@@ -104,7 +104,7 @@ func (b *deployBed) waitTask(service, elsewhere string) (host, place string) {
 // which would be too late.
 func (b *deployBed) waitRouted(task string) {
 	b.t.Helper()
-	err := swarmtest.Poll(30*time.Second, func() error {
+	err := swarmtest.Poll(50*time.Second, func() error {
 		status, body, err := b.s.HTTP("app.localhost", "/")
 		if err == nil && (status != 200 || !strings.Contains(body, "Hostname: "+task+"\n")) {
 			err = fmt.Errorf("got %d %q, want task %s", status, body, task)

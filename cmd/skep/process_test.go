@@ -25,12 +25,16 @@ func process(ctx context.Context, env []string, args ...string) *exec.Cmd {
 // skep runs the command, expects an exit code and returns both outputs.
 func skep(t *testing.T, env []string, code int, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	var out bytes.Buffer
 	cmd := process(ctx, env, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if got := exitCode(t, cmd.Run()); got != code {
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		t.Fatalf("skep %s: the test interrupted it: %v\n%s", strings.Join(args, " "), ctx.Err(), &out)
+	}
+	if got := exitCode(t, err); got != code {
 		t.Fatalf("skep %s: exit code %d, want %d\n%s", strings.Join(args, " "), got, code, &out)
 	}
 	return out.String()

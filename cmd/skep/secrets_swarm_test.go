@@ -81,7 +81,8 @@ func newSecretsWorld(t *testing.T) *secretsWorld {
 	}
 	w.ids = w.connect.Fill(secretstest.Content{"test": items})
 	w.env = []string{"OP_CONNECT_HOST=" + secretstest.Start(t, w.connect), onepassword.TokenVariable + "=" + connectToken, "DOCKER_HOST=" + w.Host()}
-	writeFiles(t, w.dir, map[string]string{"cluster.yaml": secretsCluster, "app/stack.yaml": secretsStack})
+	monitored := "defaults: {update: {monitor: 1s}}\n" // an update begins once the one before is watched no more
+	writeFiles(t, w.dir, map[string]string{"cluster.yaml": secretsCluster + monitored, "app/stack.yaml": secretsStack})
 	return w
 }
 
@@ -255,7 +256,7 @@ func TestSecretsWatchOnASwarm(t *testing.T) {
 		t.Fatal(err)
 	}
 	mounts := func(service, secret string) error {
-		return swarmtest.Poll(time.Minute, func() error {
+		return swarmtest.Poll(3*time.Minute, func() error {
 			text, err := w.Docker("service", "inspect", "-f", "{{range .Spec.TaskTemplate.ContainerSpec.Secrets}}{{.SecretName}} {{end}}", service)
 			if err == nil && !slices.Contains(strings.Fields(text), secret) {
 				err = fmt.Errorf("%s mounts %s", service, text)
@@ -271,7 +272,7 @@ func TestSecretsWatchOnASwarm(t *testing.T) {
 	if err := mounts("app_one", "app_i9-f_v2"); err != nil {
 		t.Error(err)
 	}
-	if err := w.WaitRunning("app", time.Minute); err != nil {
+	if err := w.WaitRunning("app", 5*time.Minute); err != nil {
 		t.Error(err)
 	}
 	cancel()

@@ -106,7 +106,7 @@ func TestGeneratedStacksOnASwarm(t *testing.T) {
 		}
 	}
 	for _, stack := range []string{"ingress", "whoami", "app", "edge"} {
-		if err := s.WaitRunning(stack, 2*time.Minute); err != nil {
+		if err := s.WaitRunning(stack, 5*time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}

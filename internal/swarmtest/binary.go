@@ -1,6 +1,9 @@
 package swarmtest
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,7 +41,13 @@ func build(command string) (string, error) {
 	if err != nil {
 		cache = os.TempDir()
 	}
-	dir := filepath.Join(cache, "skep-swarmtest")
+	module, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", err
+	}
+	// A checkout of the repository does not get the binaries of another.
+	checkout := sha256.Sum256(bytes.TrimSpace(module))
+	dir := filepath.Join(cache, "skep-swarmtest", hex.EncodeToString(checkout[:6]))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}

@@ -62,15 +62,20 @@ func StartCluster(t testing.TB, size int) *Cluster {
 	if err := c.form(); err != nil {
 		t.Fatal(err)
 	}
+	if size > 1 {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		defer cancel()
+		if err := c.WaitReady(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return c
 }
 
 // form makes the engines one Swarm.
 func (c *Cluster) form() error {
 	first := c.Nodes[0]
-	_, err := first.Docker("swarm", "init", "--advertise-addr", first.Address, "--data-path-addr", first.Address,
-		"--default-addr-pool", "10.201.0.0/16")
-	if err != nil || len(c.Nodes) == 1 {
+	if err := first.begin(); err != nil || len(c.Nodes) == 1 {
 		return err
 	}
 	token, err := first.Docker("swarm", "join-token", "-q", "manager")
@@ -78,13 +83,43 @@ func (c *Cluster) form() error {
 		return err
 	}
 	for _, n := range c.Nodes[1:] {
-		_, err := n.Docker("swarm", "join", "--token", strings.TrimSpace(token), "--advertise-addr", n.Address,
-			"--data-path-addr", n.Address, first.Address)
-		if err != nil {
+		if err := n.join(first, strings.TrimSpace(token)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// begin makes a Swarm of this node. The engine gives up after five seconds, too
+// few for a busy machine, and may leave half a Swarm.
+func (n *Node) begin() (err error) {
+	for range 3 {
+		_, err = n.Docker("swarm", "init", "--advertise-addr", n.Address, "--data-path-addr", n.Address,
+			"--default-addr-pool", "10.201.0.0/16")
+		if err == nil {
+			return nil
+		}
+		_, leaveErr := n.Docker("swarm", "leave", "--force")
+		err = errors.Join(err, leaveErr)
+	}
+	return err
+}
+
+// join makes this node a manager of another's Swarm. The engine gives up waiting
+// after 20 seconds and joins all the same.
+func (n *Node) join(first *Node, token string) error {
+	_, err := n.Docker("swarm", "join", "--token", token, "--advertise-addr", n.Address,
+		"--data-path-addr", n.Address, first.Address)
+	if err == nil || !strings.Contains(err.Error(), "Timeout was reached before node joined") {
+		return err
+	}
+	return Poll(2*time.Minute, func() error {
+		state, err := n.Docker("info", "-f", "{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}}")
+		if err == nil && strings.TrimSpace(state) != "active true" {
+			err = fmt.Errorf("%s is no manager yet: %s", n.Name, state)
+		}
+		return err
+	})
 }
 
 // each calls f for all nodes at the same time.

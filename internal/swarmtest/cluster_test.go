@@ -22,18 +22,16 @@ func TestCluster(t *testing.T) {
 	if err := c.Nodes[1].Deploy("testdata/cluster.yaml", "app"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Nodes[2].WaitRunning("app", time.Minute); err != nil {
+	if err := c.Nodes[2].WaitRunning("app", 5*time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range c.Nodes {
-		if err := Poll(30*time.Second, func() error { return reachesAll(t.Context(), n, len(c.Nodes)) }); err != nil {
+		if err := Poll(2*time.Minute, func() error { return reachesAll(t.Context(), n, len(c.Nodes)) }); err != nil {
 			t.Errorf("from %s: %v", n.Name, err)
 		}
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	old, err := c.WaitLeader(ctx)
+	old, err := c.WaitLeader(limit(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +41,7 @@ func TestCluster(t *testing.T) {
 	if _, err := old.Docker("version"); err == nil {
 		t.Errorf("%s answers after its end", old.Name)
 	}
-	leader, err := c.WaitLeader(ctx)
+	leader, err := c.WaitLeader(limit(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,14 +51,21 @@ func TestCluster(t *testing.T) {
 	if err := old.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.WaitReady(ctx); err != nil {
+	if err := c.WaitReady(limit(t)); err != nil {
 		t.Fatal(err)
 	}
 }
 
+// limit is that of one wait: a machine that is slow is slow at each.
+func limit(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // reachesAll asks every task of the service from a container of a node.
 func reachesAll(ctx context.Context, n *Node, tasks int) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	container, err := n.Docker("ps", "-q", "--filter", "label=com.docker.swarm.service.name=app_whoami")
 	if err != nil {
@@ -115,21 +120,19 @@ func hostname(ctx context.Context, n *Node, container, address string) (string, 
 // lost its power comes back with its place in the Swarm.
 func TestPartition(t *testing.T) {
 	c := StartCluster(t, 3)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	old, err := c.WaitLeader(ctx)
+	old, err := c.WaitLeader(limit(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := old.Partition(); err != nil {
 		t.Fatal(err)
 	}
-	leader, err := c.WaitLeader(ctx)
+	leader, err := c.WaitLeader(limit(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	// It was the leader, and alone it cannot write.
-	if _, err := old.docker(ctx, nil, "config", "create", "lost", "/etc/hostname"); err == nil {
+	if _, err := old.docker(t.Context(), nil, "config", "create", "lost", "/etc/hostname"); err == nil {
 		t.Error("a node without a majority wrote")
 	}
 	if _, err := leader.Docker("config", "create", "kept", "/etc/hostname"); err != nil {
@@ -138,10 +141,10 @@ func TestPartition(t *testing.T) {
 	if err := old.Heal(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.WaitReady(ctx); err != nil {
+	if err := c.WaitReady(limit(t)); err != nil {
 		t.Fatal(err)
 	}
-	err = poll(ctx, func() error {
+	err = poll(limit(t), func() error {
 		configs, err := old.Docker("config", "ls", "--format", "{{.Name}}")
 		if err == nil && configs != "kept\n" {
 			err = fmt.Errorf("configs %q", configs)
@@ -159,7 +162,7 @@ func TestPartition(t *testing.T) {
 	if err := n.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.WaitReady(ctx); err != nil {
+	if err := c.WaitReady(limit(t)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -179,7 +182,7 @@ func TestNothingIsLeft(t *testing.T) {
 		if err := c.Nodes[0].Deploy("testdata/cluster.yaml", "app"); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Nodes[0].WaitRunning("app", time.Minute); err != nil {
+		if err := c.Nodes[0].WaitRunning("app", 5*time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		fmt.Println("swarm", filepath.Base(filepath.Dir(c.Nodes[0].dir)))
@@ -202,7 +205,7 @@ func TestNothingIsLeft(t *testing.T) {
 	if !strings.HasPrefix(name, "skep-swarm-") {
 		t.Fatalf("it does not say what it started:\n%s", out)
 	}
-	if err := Poll(30*time.Second, func() error { return leftBehind(dir, name) }); err != nil {
+	if err := Poll(2*time.Minute, func() error { return leftBehind(dir, name) }); err != nil {
 		t.Error(err)
 	}
 }

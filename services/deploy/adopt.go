@@ -64,7 +64,7 @@ func adopt(ctx context.Context, patient *patient, p Project, o Options) (Plan, e
 		if same {
 			spec.Labels[LabelRevision] = strconv.Itoa(revision.Number)
 		}
-		if err := patient.UpdateService(ctx, s.ID, s.Version, spec, false); err != nil {
+		if err := updateService(ctx, patient, s, spec, false); err != nil {
 			return plan, fmt.Errorf("label service %s: %w", s.Spec.Name, err)
 		}
 		o.Report(Event{Stack: release.Stack, Verb: Updated, Subject: "service " + s.Spec.Name, Text: "labels alone"})

@@ -187,7 +187,8 @@ func (f *fakeSwarm) UpdateService(_ context.Context, id string, version swarm.Ve
 			if modeName(s.Spec.Mode) != modeName(spec.Mode) {
 				return fmt.Errorf("%w: service mode change is not allowed", errdefs.ErrNotImplemented)
 			}
-			s.Spec, s.Version = f.stored(spec), f.next()
+			before := s.Spec
+			s.Spec, s.PreviousSpec, s.Version = f.stored(spec), &before, f.next()
 			if isJob(spec.Mode) {
 				s.JobStatus = &swarm.JobStatus{JobIteration: s.Version}
 			}

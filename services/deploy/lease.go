@@ -19,6 +19,7 @@ const leaseName = "skep.lease"
 
 const (
 	labelHolder  = "skep.lease.holder"
+	labelToken   = "skep.lease.token" // who holds it, told apart from all others
 	labelRenewal = "skep.lease.renewal"
 	labelSince   = "skep.lease.since"
 )
@@ -31,6 +32,7 @@ type lease struct {
 	engine Engine
 	term   time.Duration
 	holder string
+	token  string
 	now    func() time.Time
 
 	mu     sync.Mutex
@@ -61,7 +63,7 @@ func withLease(ctx context.Context, engine Engine, o Options, f func(held contex
 // acquire takes the lease, or fails with ErrLocked when its holder is alive.
 // The context that it returns ends with ErrLeaseLost when somebody takes over.
 func acquire(ctx context.Context, engine Engine, term time.Duration, who string, now func() time.Time, waiting func(holder string)) (context.Context, *lease, error) {
-	l := &lease{engine: engine, term: term, holder: who, now: now, done: make(chan struct{})}
+	l := &lease{engine: engine, term: term, holder: who, token: rand.Text(), now: now, done: make(chan struct{})}
 	var seen uint64         // the version that was there first, 0 before
 	var quiet time.Duration // for how long nothing moved while we could look
 	looked := time.Now()
@@ -109,7 +111,7 @@ var errHeld = errors.New("the lease is held")
 
 func (l *lease) labels() map[string]string {
 	return map[string]string{
-		LabelKind: kindLease, labelHolder: l.holder, labelSince: l.now().UTC().Format(time.RFC3339), labelRenewal: rand.Text(),
+		LabelKind: kindLease, labelHolder: l.holder, labelToken: l.token, labelSince: l.now().UTC().Format(time.RFC3339), labelRenewal: rand.Text(),
 	}
 }
 
@@ -192,7 +194,8 @@ func (l *lease) keep(ctx context.Context) (context.Context, *lease, error) {
 	return held, l, nil
 }
 
-// release gives the lease back.
+// release gives the lease back. Its version does not tell whether it still is
+// ours: a renewal that was cut short may have been carried out.
 func (l *lease) release(ctx context.Context) error {
 	l.stop()
 	<-l.done
@@ -201,7 +204,7 @@ func (l *lease) release(ctx context.Context) error {
 		return err
 	}
 	now, ok := Live{Configs: list}.config(leaseName)
-	if !ok || now.ID != l.config.ID || now.Version != l.config.Version {
+	if !ok || now.Spec.Labels[labelToken] != l.token {
 		return nil // somebody else's by now
 	}
 	return l.engine.RemoveConfig(ctx, now.ID)

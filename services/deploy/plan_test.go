@@ -117,7 +117,7 @@ func (f *fakeSwarm) byHand(t *testing.T, act []string) {
 		if len(act) < 2 || s.Spec.Name != act[1] {
 			continue
 		}
-		s.Version = f.next()
+		s.Version, s.Spec = f.next(), clone(s.Spec) // who read it keeps what it was
 		container := s.Spec.TaskTemplate.ContainerSpec
 		switch act[0] {
 		case "rm":

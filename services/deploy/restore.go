@@ -11,17 +11,21 @@ import (
 
 // restore takes a stack that failed back to its deployed revision, or, when it
 // has none, to what it was before. Jobs are left alone: what they did is done,
-// and running an older one again could harm.
-func (d *deployment) restore(plan StackPlan) error {
+// and running an older one again could harm. So are theirs, the services that
+// somebody changed while the deploy ran.
+func (d *deployment) restore(plan StackPlan, theirs []string) error {
 	d.options.Report(Event{Stack: plan.Stack, Verb: Restoring})
-	if err := d.restoreRevision(plan); err != nil {
+	for _, name := range theirs {
+		d.options.Report(Event{Stack: plan.Stack, Verb: Warned, Text: "service " + name + " stays as somebody has just changed it"})
+	}
+	if err := d.restoreRevision(plan, theirs); err != nil {
 		return fmt.Errorf("return to the previous revision: %w", err)
 	}
 	d.options.Report(Event{Stack: plan.Stack, Verb: Restored})
 	return nil
 }
 
-func (d *deployment) restoreRevision(plan StackPlan) error {
+func (d *deployment) restoreRevision(plan StackPlan, theirs []string) error {
 	// Time that ran out for the deploy must not run out for this.
 	ctx, cancel := context.WithTimeoutCause(d.ctx, 2*d.options.Timeout, errTimeout)
 	defer cancel()
@@ -31,7 +35,7 @@ func (d *deployment) restoreRevision(plan StackPlan) error {
 	}
 	previous, ok := deployed(revisions(d.live)[plan.Stack])
 	if !ok {
-		return d.undo(ctx, plan, live)
+		return d.undo(ctx, plan, live, theirs)
 	}
 	release, err := previous.Release()
 	if err != nil {
@@ -47,7 +51,9 @@ func (d *deployment) restoreRevision(plan StackPlan) error {
 	stack := back.Stacks[0]
 	stack.Unfinished = 0
 	// Only what this deploy created goes; what was there before stays.
-	stack.Changes = slices.DeleteFunc(stack.Changes, func(c Change) bool { return c.Action == Remove && !created(plan, c.Kind, c.Name) })
+	stack.Changes = slices.DeleteFunc(stack.Changes, func(c Change) bool {
+		return c.Action == Remove && !created(plan, c.Kind, c.Name) || isTheirs(theirs, c)
+	})
 	desired, err := release.desired()
 	if err != nil {
 		return err
@@ -65,6 +71,10 @@ func (d *deployment) restoreRevision(plan StackPlan) error {
 	return d.dropCreated(ctx, plan, live)
 }
 
+func isTheirs(theirs []string, c Change) bool {
+	return (c.Kind == KindService || c.Kind == KindJob) && slices.Contains(theirs, c.Name)
+}
+
 // created reports whether a deploy made an object, in the place of another or not.
 func created(plan StackPlan, kind Kind, name string) bool {
 	return slices.ContainsFunc(plan.Changes, func(c Change) bool {
@@ -75,7 +85,7 @@ func created(plan StackPlan, kind Kind, name string) bool {
 // undo takes back what a plan did to a stack that has no revision: what was
 // created is removed, and what was there gets its old spec. Services come
 // before the configs and networks that they use.
-func (d *deployment) undo(ctx context.Context, plan StackPlan, live Live) error {
+func (d *deployment) undo(ctx context.Context, plan StackPlan, live Live, theirs []string) error {
 	var errs []error
 	for _, c := range plan.Changes {
 		if (c.Kind != KindService && c.Kind != KindJob) || c.Action != Create {
@@ -87,7 +97,7 @@ func (d *deployment) undo(ctx context.Context, plan StackPlan, live Live) error 
 	}
 	for _, c := range plan.Changes {
 		before, was := d.live.service(c.Name)
-		if !was || (c.Action != Update && c.Action != Replace) {
+		if !was || (c.Action != Update && c.Action != Replace) || isTheirs(theirs, c) {
 			continue
 		}
 		if err := d.undoService(ctx, live, before); err != nil {
@@ -133,7 +143,7 @@ func (d *deployment) undoService(ctx context.Context, live Live, before swarm.Se
 	case is && isJob(before.Spec.Mode) && isJob(now.Spec.Mode):
 		return nil
 	case is && modeName(before.Spec.Mode) == modeName(now.Spec.Mode):
-		return d.engine.UpdateService(ctx, now.ID, now.Version, before.Spec, false)
+		return updateService(ctx, d.engine, now, before.Spec, false)
 	case is:
 		if err := d.engine.RemoveService(ctx, now.ID); err != nil {
 			return err

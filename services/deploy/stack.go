@@ -33,7 +33,7 @@ func (d *deployment) stack(release Release, plan StackPlan) StackFailure {
 		wait: !d.options.NoWait, ungated: d.options.Scope.keepJobs,
 	}
 	if err := a.apply(); err != nil {
-		return d.giveUp(plan, revision, err)
+		return d.giveUp(plan, revision, err, a.theirs)
 	}
 	// The stack is up: what fails from here on is no reason to take it back.
 	err = d.endRevision(revision, StateDeployed, "")
@@ -50,8 +50,9 @@ func (d *deployment) stack(release Release, plan StackPlan) StackFailure {
 	return StackFailure{}
 }
 
-// giveUp marks a revision that failed and takes its stack back.
-func (d *deployment) giveUp(plan StackPlan, revision Revision, err error) StackFailure {
+// giveUp marks a revision that failed and takes its stack back, but for the
+// services that somebody else changed.
+func (d *deployment) giveUp(plan StackPlan, revision Revision, err error, theirs []string) StackFailure {
 	out := StackFailure{Stack: plan.Stack, Err: err}
 	d.options.Report(Event{Stack: plan.Stack, Verb: Failed, Text: err.Error()})
 	if d.ctx.Err() != nil {
@@ -69,7 +70,7 @@ func (d *deployment) giveUp(plan StackPlan, revision Revision, err error) StackF
 		out.Err = errors.Join(out.Err, markErr)
 	}
 	if !d.options.KeepFailed {
-		out.RestoreErr = d.restore(plan)
+		out.RestoreErr = d.restore(plan, theirs)
 		out.Restored = out.RestoreErr == nil
 	}
 	revision.State = StateFailed
@@ -88,6 +89,9 @@ type application struct {
 	revision int
 	wait     bool // for services; jobs that gate are always waited for
 	ungated  bool // no job runs
+
+	mu     sync.Mutex
+	theirs []string // services that somebody changed while the deploy ran, under mu until apply is over
 }
 
 func (a *application) tell(e Event) {
@@ -335,7 +339,12 @@ func (a *application) write(ctx context.Context, s desiredService, c Change) (st
 	if len(c.Fields) == 0 {
 		spec.TaskTemplate.ForceUpdate++ // once more, for it is stuck or its run failed
 	}
-	if err := a.engine.UpdateService(ctx, live.ID, live.Version, spec, resolve); err != nil {
+	if err := updateService(ctx, a.engine, live, spec, resolve); err != nil {
+		if errors.Is(err, ErrChanged) {
+			a.mu.Lock()
+			a.theirs = append(a.theirs, name)
+			a.mu.Unlock()
+		}
 		return "", fmt.Errorf("update service %s: %w", name, err)
 	}
 	a.tell(Event{Verb: Updated, Subject: "service " + name})

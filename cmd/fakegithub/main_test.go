@@ -43,7 +43,7 @@ func TestPush(t *testing.T) {
 				t.Fatalf("heard %.80q, not %s", got, want)
 			}
 			return got
-		case <-time.After(30 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatalf("no %s was heard:\n%s", want, &out)
 		}
 		return ""

@@ -37,7 +37,7 @@ func (p *plane) askedAndCancelled(t *testing.T, value string) {
 	stuck := strings.Replace(app("stuck", ""), "[CMD, /whoami, -healthcheck], interval: 1s", "[CMD, /nothing], interval: 1s, retries: 600", 1)
 	commit := p.push("main", "ann", map[string]string{"app/stack.yaml": stuck})
 	var deploy controlplane.Run
-	if err := swarmtest.Poll(2*time.Minute, func() error {
+	if err := swarmtest.Poll(5*time.Minute, func() error {
 		if got := p.value(); got != "VALUE=stuck" {
 			return fmt.Errorf("web has %q", got)
 		}

@@ -27,12 +27,12 @@ type running struct {
 }
 
 // keep runs a child until stop, also past the end of ctx.
-func keep(ctx context.Context, p *child.Process) *running {
+func keep(ctx context.Context, run func(context.Context) error) *running {
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &running{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
-		r.err = p.Run(own)
+		r.err = run(own)
 	}()
 	return r
 }
@@ -65,14 +65,14 @@ func (s *server) engine(ctx context.Context) (engine.Address, *running, error) {
 	if err != nil {
 		return engine.Address{}, nil, err
 	}
-	port, err := freePort(ctx)
+	held, err := holdPort(ctx)
 	if err != nil {
-		return engine.Address{}, nil, err
+		return engine.Address{}, nil, fmt.Errorf("choose a port for the workflow engine: %w", err)
 	}
 	ready := make(chan engine.Address, 1)
 	p := &child.Process{
 		Name: "workflow engine", Args: []string{"engine"}, Env: plainEnvironment(), Stderr: s.stderr, Grace: drain, Log: s.log,
-		Config: hatchet.Config{DatabaseURL: s.engineDatabase, Port: port, Keys: keys},
+		Config: hatchet.Config{DatabaseURL: s.engineDatabase, Port: held.number, Keys: keys},
 		Ready: func(line []byte) error {
 			var a engine.Address
 			if err := json.Unmarshal(line, &a); err != nil {
@@ -85,7 +85,10 @@ func (s *server) engine(ctx context.Context) (engine.Address, *running, error) {
 			return nil
 		},
 	}
-	r := keep(ctx, p)
+	r := keep(ctx, func(ctx context.Context) error {
+		defer held.release()
+		return p.Run(ctx)
+	})
 	s.log.InfoContext(ctx, "starting the workflow engine; the first time its database is filled")
 	select {
 	case a := <-ready:
@@ -116,10 +119,11 @@ func (s *server) worker(ctx context.Context, a engine.Address) (*running, error)
 			config[name] = v
 		}
 	}
-	return keep(ctx, &child.Process{
+	p := &child.Process{
 		Name: "worker", Path: path, Args: []string{"-child", "-slots", strconv.Itoa(s.slots)}, Env: append(plainEnvironment(), tracingEnvironment()...),
 		Config: config, Stderr: s.stderr, Grace: 6 * time.Minute, Log: s.log,
-	}), nil
+	}
+	return keep(ctx, p.Run), nil
 }
 
 // plainEnvironment is what children get: nothing that configures this process.
@@ -141,13 +145,10 @@ func tracingEnvironment() []string {
 	})
 }
 
-func freePort(ctx context.Context) (int, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+// port is one of loopback that a child is to listen on.
+type port struct {
+	number  int
+	release func()
 }
 
 // engineCommand is the child. It is hidden: its settings come by standard input.

@@ -38,10 +38,7 @@ func TestPushDeploys(t *testing.T) {
 	var number int
 	t.Run("a pull request", func(t *testing.T) {
 		head := p.push("change", "sam", map[string]string{"app/stack.yaml": app("three", "")})
-		var err error
-		if number, err = p.hub.OpenPullRequest(t.Context(), repository, githubtest.PullRequest{Head: "change", Base: "main", Author: "sam", Title: "Three"}); err != nil {
-			t.Fatal(err)
-		}
+		number = p.open(githubtest.PullRequest{Head: "change", Base: "main", Author: "sam", Title: "Three"})
 		p.reported(head, "success")
 		p.said(number, "environment[VALUE]", "`one` | `three`")
 		if got := p.value(); got != "VALUE=one" {
@@ -50,20 +47,14 @@ func TestPushDeploys(t *testing.T) {
 	})
 
 	t.Run("a command", func(t *testing.T) {
-		if _, err := p.hub.Comment(t.Context(), repository, number, "sam", "/skep deploy"); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := p.hub.Comment(t.Context(), repository, number, "ann", "/skep help"); err != nil {
-			t.Fatal(err)
-		}
+		p.comment(number, "sam", "/skep deploy")
+		p.comment(number, "ann", "/skep help")
 		p.said(number, "/skep <command>")
 		if got := p.value(); got != "VALUE=one" {
 			t.Errorf("somebody without write access made web %q", got)
 		}
-		if _, err := p.hub.Comment(t.Context(), repository, number, "ann", "/skep deploy app"); err != nil {
-			t.Fatal(err)
-		}
-		if err := swarmtest.Poll(2*time.Minute, func() error {
+		p.comment(number, "ann", "/skep deploy app")
+		if err := swarmtest.Poll(3*time.Minute, func() error {
 			if got := p.value(); got != "VALUE=three" {
 				return fmt.Errorf("web has %q", got)
 			}
@@ -79,7 +70,7 @@ func TestPushDeploys(t *testing.T) {
 		if err := syscall.Kill(p.server.Process.Pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		next := p.push("main", "ann", map[string]string{"app/stack.yaml": app("four", "")}) // nobody listens
+		next := p.commit("main", "ann", map[string]string{"app/stack.yaml": app("four", "")}) // nobody listens
 		p.start()
 		for _, d := range p.hub.Deliveries() {
 			if err := p.hub.Redeliver(t.Context(), d.ID); err != nil { // as GitHub's page offers: old ones are replays

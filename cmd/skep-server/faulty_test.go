@@ -169,6 +169,23 @@ func (f *faulty) state(name string, c controlplane.Commit) error {
 	return nil
 }
 
+// awaitNone waits while there are fewer and fewer of what is stored.
+func (f *faulty) awaitNone(what, query string) {
+	f.Helper()
+	left, moved := f.stored(query), time.Now()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for left > 0 {
+		if time.Since(moved) > limit {
+			f.Fatalf("%d %s, and none went in %v", left, what, limit)
+		}
+		<-tick.C
+		if n := f.stored(query); n != left {
+			left, moved = n, time.Now()
+		}
+	}
+}
+
 // end stops the server and looks for what it left.
 func (f *faulty) end() {
 	f.Helper()

@@ -194,18 +194,8 @@ func TestDeliveryFlood(t *testing.T) {
 	senders.Wait()
 	client.CloseIdleConnections()
 
-	f.await("all deliveries are dispatched", func() error {
-		if n := f.stored("delivery WHERE state = 'stored'"); n > 0 {
-			return fmt.Errorf("%d wait", n)
-		}
-		return nil
-	})
-	f.await("all runs end", func() error {
-		if n := f.stored("run WHERE state <> 'succeeded'"); n > 0 {
-			return fmt.Errorf("%d are not done", n)
-		}
-		return nil
-	})
+	f.awaitNone("deliveries that wait", "delivery WHERE state = 'stored'")
+	f.awaitNone("runs that are not done", "run WHERE state <> 'succeeded'")
 	f.arrived(good)
 	if n := f.stored(fmt.Sprintf("delivery WHERE source_id = %d AND state <> 'ignored'", idle.ID)); n != 0 {
 		t.Errorf("%d that concern nobody are not ignored", n)

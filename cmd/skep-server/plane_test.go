@@ -121,7 +121,7 @@ func (p *plane) start() {
 			if err != nil && err.Error() != "signal: killed" { // as some tests do
 				p.Errorf("the server ends with %v", err)
 			}
-		case <-time.After(time.Minute):
+		case <-time.After(3 * time.Minute):
 			p.Error("the server does not end")
 			_ = syscall.Kill(-own.Process.Pid, syscall.SIGKILL)
 		}
@@ -255,7 +255,18 @@ func app(value, extra string) string {
 		"    healthcheck: {test: [CMD, /whoami, -healthcheck], interval: 1s}\n    mem_limit: 64m\n    deploy: {endpoint_mode: dnsrr}\n" + extra
 }
 
-func (p *plane) push(branch, author string, files map[string]string) controlplane.Commit {
+// push is one that the server takes.
+func (p *plane) push(branch, author string, files map[string]string) (c controlplane.Commit) {
+	p.Helper()
+	p.delivered(func() error {
+		c = p.commit(branch, author, files)
+		return nil
+	})
+	return c
+}
+
+// commit is a push of which the server may hear nothing.
+func (p *plane) commit(branch, author string, files map[string]string) controlplane.Commit {
 	p.Helper()
 	in := map[string]githubtest.File{}
 	for name, content := range files {
@@ -266,6 +277,32 @@ func (p *plane) push(branch, author string, files map[string]string) controlplan
 		p.Fatal(err)
 	}
 	return c
+}
+
+// delivered does something on the GitHub, and waits until the server has taken
+// what the GitHub says of it: a delivery without an answer is not repeated by
+// itself.
+func (p *plane) delivered(do func() error) {
+	p.Helper()
+	before := len(p.hub.Deliveries())
+	if err := do(); err != nil {
+		p.Fatal(err)
+	}
+	err := swarmtest.Poll(3*time.Minute, func() error {
+		for _, d := range p.hub.Deliveries()[before:] {
+			if d.Status == http.StatusOK {
+				continue
+			}
+			if err := p.hub.Redeliver(p.Context(), d.ID); err != nil {
+				return err
+			}
+			return fmt.Errorf("delivery %s of %s is answered with %d, %v", d.ID, d.Event, d.Status, d.Err)
+		}
+		return nil
+	})
+	if err != nil {
+		p.Fatal(err)
+	}
 }
 
 // reported waits until a commit has its last state, and wants it to be this.

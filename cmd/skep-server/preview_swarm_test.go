@@ -112,10 +112,7 @@ func (p *plane) allowPreviews() {
 func (p *plane) pullRequest(domain string, app func(hostname string) string) (number int) {
 	p.Helper()
 	p.reported(p.push("change", "sam", map[string]string{"app/stack.yaml": app("second")}), "success")
-	number, err := p.hub.OpenPullRequest(p.Context(), repository, githubtest.PullRequest{Head: "change", Base: "main", Author: "sam", Title: "Greet"})
-	if err != nil {
-		p.Fatal(err)
-	}
+	number = p.open(githubtest.PullRequest{Head: "change", Base: "main", Author: "sam", Title: "Greet"})
 	p.said(number, "### Skep: homelab", "**plan** of", "changes are planned", "app_web")
 	original, host := "app."+domain, fmt.Sprintf("pr-%d-app.%s", number, domain)
 	p.hasObjects(number)
@@ -133,9 +130,7 @@ func (p *plane) pullRequest(domain string, app func(hostname string) string) (nu
 	p.answers(host, "third")
 	p.answers(original, "first")
 
-	if err := p.hub.ClosePullRequest(p.Context(), repository, number, "sam"); err != nil {
-		p.Fatal(err)
-	}
+	p.delivered(func() error { return p.hub.ClosePullRequest(p.Context(), repository, number, "sam") })
 	p.said(number, "**destroy** of", "the preview is removed")
 	p.hasObjects(number)
 	p.answers(original, "first")
@@ -151,11 +146,21 @@ func (p *plane) pullRequest(domain string, app func(hostname string) string) (nu
 	return number
 }
 
+func (p *plane) open(request githubtest.PullRequest) (number int) {
+	p.Helper()
+	p.delivered(func() (err error) {
+		number, err = p.hub.OpenPullRequest(p.Context(), repository, request)
+		return err
+	})
+	return number
+}
+
 func (p *plane) comment(number int, who, body string) {
 	p.Helper()
-	if _, err := p.hub.Comment(p.Context(), repository, number, who, body); err != nil {
-		p.Fatal(err)
-	}
+	p.delivered(func() error {
+		_, err := p.hub.Comment(p.Context(), repository, number, who, body)
+		return err
+	})
 }
 
 // answers waits until a host answers through the ingress, for itself, from a

@@ -422,22 +422,7 @@ func (s *stackPlane) pushApp(hostname string) controlplane.Commit {
 	files := map[string]string{"app/stack.yaml": stackApp(hostname), "cluster.yaml": stackCluster + stackPreviews}
 	maps.Copy(files, s.files)
 	s.files = nil
-	before := len(s.hub.Deliveries())
 	c := s.push("main", "ann", files)
-	if err := swarmtest.Poll(time.Minute, func() error {
-		for _, d := range s.hub.Deliveries()[before:] {
-			if d.Status == http.StatusOK {
-				continue
-			}
-			if err := s.hub.Redeliver(s.Context(), d.ID); err != nil {
-				return err
-			}
-			return fmt.Errorf("the delivery is answered with %d, %v", d.Status, d.Err)
-		}
-		return nil
-	}); err != nil {
-		s.Fatal(err)
-	}
 	s.reported(c, "success")
 	return c
 }

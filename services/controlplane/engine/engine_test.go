@@ -28,7 +28,7 @@ func TestRuns(t *testing.T) {
 
 func conform(b *bed) {
 	b.run("early", "")
-	w := b.worker("w1")
+	w := b.workerAt("w1", newLink(b.T, b.address))
 	b.wait(time.Minute, "early", "end")
 
 	// The same run, asked for again, is done once.
@@ -54,8 +54,8 @@ func conform(b *bed) {
 	b.release("slow1")
 	b.wait(time.Minute, "after", "end")
 
-	// A worker that is told to end finishes what it has.
-	b.run("slow2", "")
+	// A worker that is told to end finishes what it has, and the engine hears of it.
+	slow2 := b.run("slow2", "")
 	b.wait(time.Minute, "slow2", "begin")
 	stopped := make(chan struct{})
 	go func() { w.stop(); close(stopped) }()
@@ -64,12 +64,36 @@ func conform(b *bed) {
 	if got := b.said("slow2"); !slices.Contains(got, "end") {
 		b.Errorf("the worker left slow2 at %q", got)
 	}
+	for deadline := time.Now().Add(20 * time.Second); !b.completed(slow2); {
+		if time.Now().After(deadline) { // what was not heard never is: there is no worker
+			b.Fatal("the worker ended, and the engine does not know that slow2 is done")
+		}
+		time.Sleep(20 * time.Millisecond) // a poll
+	}
 	b.run("none", "")
 	b.worker("w2")
 	b.wait(2*time.Minute, "none", "end")
 	if got := b.said("slow2"); len(got) != 2 {
 		b.Errorf("slow2 said %q", got)
 	}
+}
+
+// completed says whether the engine knows that a run is done.
+func (b *bed) completed(run controlplane.RunID) bool {
+	b.Helper()
+	conn, err := pgx.Connect(b.Context(), b.hatchet)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close(b.Context())
+	var done bool
+	err = conn.QueryRow(b.Context(), `SELECT EXISTS (SELECT FROM v1_task_event e
+		JOIN v1_payload p ON p.id = e.task_id AND p.inserted_at = e.task_inserted_at AND p.type = 'TASK_INPUT'
+		WHERE e.event_type = 'COMPLETED' AND p.inline_content #>> '{input,run}' = $1)`, run).Scan(&done)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return done
 }
 
 // Runs that come at once are done one at a time if they are of one queue, by
@@ -149,6 +173,8 @@ func TestEngineCrash(t *testing.T) {
 	b.wait(time.Minute, "slow1", "end")
 	later := b.store("later", "")
 	deadline := time.Now().Add(2 * time.Minute)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		err := b.client.Start(ctx, later)
@@ -159,6 +185,7 @@ func TestEngineCrash(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal(err)
 		}
+		<-tick.C
 	}
 	b.wait(3*time.Minute, "later", "end")
 }

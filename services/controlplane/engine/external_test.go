@@ -6,12 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"skep/internal/porttest"
 	"skep/services/controlplane/child"
 	"skep/services/controlplane/engine"
 	"skep/services/controlplane/engine/hatchet"
@@ -42,19 +42,22 @@ func newExternalBed(t *testing.T) *bed {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the engine: %v\n%s", err, out)
 	}
-	port := strconv.Itoa(freePort(t))
-	address := net.JoinHostPort("127.0.0.1", port)
+	address := porttest.Address(t)
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
 	const url = "https://hatchet.test:8443"
 	made, err := hatchet.NewCredentials(t.Context(), url, address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	database := b.server.Database(t)
-	b.prepare(database, made.Token)
+	b.hatchet = b.server.Database(t)
+	b.prepare(b.hatchet, made.Token)
 
 	server := exec.Command(binary)
 	server.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "DATABASE_URL=" + database, "SERVER_URL=" + url,
+		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "DATABASE_URL=" + b.hatchet, "SERVER_URL=" + url,
 		"SERVER_AUTH_COOKIE_DOMAIN=hatchet.test", "SERVER_AUTH_COOKIE_SECRETS=" + made.Cookies,
 		"SERVER_ENCRYPTION_MASTER_KEYSET=" + made.Master,
 		"SERVER_ENCRYPTION_JWT_PRIVATE_KEYSET=" + made.PrivateJWT, "SERVER_ENCRYPTION_JWT_PUBLIC_KEYSET=" + made.PublicJWT,
@@ -73,7 +76,7 @@ func newExternalBed(t *testing.T) *bed {
 		_ = server.Process.Signal(syscall.SIGTERM) // it may have ended
 		<-ended
 	})
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(3 * time.Minute)
 	for {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"skep/internal/porttest"
 	"skep/internal/postgrestest"
 	"skep/secrets"
 	"skep/services/controlplane"
@@ -144,9 +146,9 @@ type bed struct {
 	db      *pgxpool.Pool
 	runs    *store.Store
 	url     string
-	engine  *part  // these three are newBed's
-	hatchet string // the engine's database
+	engine  *part // these two are newBed's
 	ready   chan engine.Address
+	hatchet string // the engine's database
 	address engine.Address
 	client  *engine.Engine
 }
@@ -214,12 +216,15 @@ func (b *bed) open() {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	_, text, err := net.SplitHostPort(porttest.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 func encode(to io.Writer, v any) error { return json.NewEncoder(to).Encode(v) }
@@ -280,21 +285,27 @@ func (b *bed) kill(p *part, again bool) {
 
 func (b *bed) worker(name string) *part {
 	b.Helper()
+	return b.workerAt(name, b.address)
+}
+
+func (b *bed) workerAt(name string, to engine.Address) *part {
+	b.Helper()
 	ready := make(chan struct{}, 10)
-	p := b.start("worker", workerConfig{b.address, b.url, name}, func([]byte) error { ready <- struct{}{}; return nil })
+	p := b.start("worker", workerConfig{to, b.url, name}, func([]byte) error { ready <- struct{}{}; return nil })
 	<-ready
 	return p
 }
 
 // run stores a run and gives it to the engine.
-func (b *bed) run(name, queue string) {
+func (b *bed) run(name, queue string) controlplane.RunID {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(b.Context(), 2*time.Minute)
 	defer cancel()
 	run := b.store(name, queue)
 	if err := b.client.Start(ctx, run); err != nil {
 		b.Error(err)
 	}
+	return run.ID
 }
 
 // store keeps a run of which the engine does not hear.

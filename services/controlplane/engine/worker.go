@@ -1,5 +1,7 @@
 package engine
 
+//lint:file-ignore SA1019 The SDK's middleware is of the package that it deprecates.
+
 import (
 	"context"
 	"errors"
@@ -7,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	sdkworker "github.com/hatchet-dev/hatchet/pkg/worker"
 	hatchet "github.com/hatchet-dev/hatchet/sdks/go"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -54,7 +57,14 @@ type handler struct {
 	queues  Queues
 	drain   chan struct{} // closed when no more are taken
 	running sync.WaitGroup
+
+	unanswered int           // runs of which the engine does not know yet how they ended
+	answered   chan struct{} // closed when there are none; nil: nobody waits
 }
+
+// answerTime is how long a worker that ends waits for the engine to hear of the
+// runs that it has done: it would give them to somebody else.
+const answerTime = 30 * time.Second
 
 var errDraining = errors.New("this worker ends; another one takes the run")
 
@@ -82,11 +92,51 @@ func (h *handler) drained() error {
 	}
 }
 
+// answer counts a run until the engine has heard what became of it: the SDK tells
+// it after the handler has returned, and next does both.
+func (h *handler) answer(ctx sdkworker.HatchetContext, next func(sdkworker.HatchetContext) error) error {
+	h.mu.Lock()
+	h.unanswered++
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.unanswered--
+		if h.unanswered == 0 && h.answered != nil {
+			close(h.answered)
+			h.answered = nil
+		}
+	}()
+	return next(ctx)
+}
+
+// waitAnswered waits until no run is unanswered. It says whether that came about
+// within the limit.
+func (h *handler) waitAnswered(limit time.Duration) bool {
+	h.mu.Lock()
+	if h.unanswered == 0 {
+		h.mu.Unlock()
+		return true
+	}
+	answered := make(chan struct{})
+	h.answered = answered
+	h.mu.Unlock()
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	select {
+	case <-answered:
+		return true
+	case <-late.C:
+		return false
+	}
+}
+
 // Work takes runs until ctx ends; then it takes no more, and returns when those
 // it has are done, or have been cancelled after the grace.
 //
-// The SDK panics when an engine stays away for half a minute, on a goroutine of
-// its own: a worker belongs in a process that something starts again.
+// The SDK panics, on a goroutine of its own, when it cannot register the worker or
+// the engine refuses it later; one that is away it waits for. A worker belongs in
+// a process that something starts again.
 func (e *Engine) Work(ctx context.Context, o Worker) error {
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
@@ -105,6 +155,7 @@ func (e *Engine) Work(ctx context.Context, o Worker) error {
 	if err != nil {
 		return err
 	}
+	w.Use(h.answer)
 	stop, err := w.Start()
 	if err != nil {
 		return fmt.Errorf("start worker %s: %w", o.Name, err)
@@ -129,6 +180,9 @@ func (e *Engine) Work(ctx context.Context, o Worker) error {
 	case <-late.C:
 		cancel(errDraining)
 		<-done
+	}
+	if !h.waitAnswered(answerTime) {
+		e.log.WarnContext(ctx, "the engine did not hear how the last runs of a worker ended, and starts them again", "worker", o.Name)
 	}
 	if err := stop(); err != nil {
 		return fmt.Errorf("stop worker %s: %w", o.Name, err)

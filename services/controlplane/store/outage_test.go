@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"skep/internal/postgrestest"
 	"skep/services/controlplane"
@@ -78,6 +79,7 @@ func TestRestartDuringStep(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := openStore(t, dsn)
+	s.StepLease = time.Hour // a restart may take longer than the lease of a server
 	run := newRun(t, s, "k", "")
 	calls := 0
 	_, err := s.Once(t.Context(), run, "x", func(context.Context) ([]byte, error) {

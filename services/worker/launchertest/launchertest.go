@@ -306,15 +306,22 @@ func memory(t *testing.T, l worker.Launcher) {
 // A job that does not end when it is asked to is ended, and what it left until
 // then is kept.
 func deadline(t *testing.T, l worker.Launcher) {
-	j := NewJob(t, "write=/work/artefacts/before,1", "say=begun", "stubborn=/work/lock")
-	j.Deadline, j.Grace, j.Artefacts = 10*time.Second, time.Second, true
-	exit := j.Launch(t, l)
-	if exit.Killed != "it took longer than 10s" || exit.Code == 0 {
-		t.Errorf("exit %+v", exit)
-	}
-	j.Said(t, "stdout: begun")
-	if files, _ := j.Left(t); files["before"] != "1" {
-		t.Errorf("what it left before is lost: %q\n%s", files, j.All())
+	limits := []time.Duration{10 * time.Second, 40 * time.Second}
+	for i, limit := range limits {
+		j := NewJob(t, "write=/work/artefacts/before,1", "say=begun", "stubborn=/work/lock")
+		j.Deadline, j.Grace, j.Artefacts = limit, time.Second, true
+		exit := j.Launch(t, l)
+		if exit.Killed != fmt.Sprintf("it took longer than %v", limit) || exit.Code == 0 {
+			t.Errorf("exit %+v", exit)
+		}
+		if i+1 < len(limits) && !strings.Contains(j.All(), "stdout: begun") {
+			continue // a busy machine has not begun it in the time
+		}
+		j.Said(t, "stdout: begun")
+		if files, _ := j.Left(t); files["before"] != "1" {
+			t.Errorf("what it left before is lost: %q\n%s", files, j.All())
+		}
+		return
 	}
 }
 

@@ -282,14 +282,22 @@ func (j *job) free(t *testing.T) {
 }
 
 func TestJobDeadline(t *testing.T) {
-	j := newJob(t, "stubborn=/work/lock")
-	j.Deadline, j.launcher.grace = time.Second, 100*time.Millisecond
-	exit := j.launch(t)
-	if exit.Killed != "it took longer than 1s" {
-		t.Errorf("exit %+v", exit)
+	const locked = "hold: locked"
+	limits := []time.Duration{time.Second, 4 * time.Second, 16 * time.Second, 30 * time.Second}
+	for i, limit := range limits {
+		j := newJob(t, "stubborn=/work/lock")
+		j.Deadline, j.launcher.grace = limit, 100*time.Millisecond
+		exit := j.launch(t)
+		if exit.Killed != fmt.Sprintf("it took longer than %v", limit) {
+			t.Errorf("exit %+v", exit)
+		}
+		if i+1 < len(limits) && !slices.Contains(j.lines, locked) {
+			continue // a busy machine has not begun it in the time
+		}
+		j.said(t, locked)
+		j.free(t)
+		return
 	}
-	j.said(t, "hold: locked")
-	j.free(t)
 }
 
 func TestJobCancel(t *testing.T) {
@@ -324,7 +332,7 @@ func TestJobEndsWhenAsked(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("Launch = %v", err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the job was not asked to end")
 	}
 }
@@ -348,11 +356,12 @@ func TestJobOutputIsBounded(t *testing.T) {
 
 func TestJobLimits(t *testing.T) {
 	j := newJob(t, "limits")
-	j.Limits = controlplane.Limits{Memory: 1 << 30, PIDs: 50}
+	// The kernel counts all processes of the jobs' user, other tests' as well.
+	j.Limits = controlplane.Limits{Memory: 1 << 30, PIDs: 900}
 	j.launch(t)
 	for _, line := range []string{
 		"limits: core 0 raised false", "limits: files 1024 raised false", "limits: size 1073741824 raised false", "limits: cpu 1800 raised false",
-		"limits: data 1073741824 raised false", "limits: processes 50 raised false", "limits: no new privileges 1",
+		"limits: data 1073741824 raised false", "limits: processes 900 raised false", "limits: no new privileges 1",
 	} {
 		j.said(t, line)
 	}

@@ -27,7 +27,7 @@ const (
 	// restTime is what the end of a log may take to come.
 	restTime = 30 * time.Second
 	// lastTime is the same of a job that was removed, and may never have begun.
-	lastTime = 3 * time.Second
+	lastTime = 15 * time.Second
 )
 
 // errRemoved is an end that a sweeper or an administrator made.

@@ -85,6 +85,9 @@ func Run(ctx context.Context, c Config, ready func(engine.Address) error) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, leave(context.WithoutCancel(ctx))) }()
+	if err := c.free(ctx); err != nil {
+		return err
+	}
 	end, server, err := files.CreateServerFromConfig(version)
 	if err != nil {
 		return fmt.Errorf("configure the workflow engine: %w", err)
@@ -116,7 +119,17 @@ func Run(ctx context.Context, c Config, ready func(engine.Address) error) (err e
 	return err
 }
 
-// announce waits until the port answers.
+// free fails if somebody else has the port, who would be taken for the engine.
+func (c Config) free(ctx context.Context) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.address())
+	if err != nil {
+		return fmt.Errorf("take the workflow engine's port: %w", err)
+	}
+	return l.Close()
+}
+
+// announce waits until the port answers. An engine that has ended is not
+// announced, whoever answers.
 func (c Config) announce(ctx context.Context, token func() (string, error), ended <-chan error, ready func(engine.Address) error) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -137,6 +150,11 @@ func (c Config) announce(ctx context.Context, token func() (string, error), ende
 	text, err := token()
 	if err != nil {
 		return fmt.Errorf("make a token for the workflow engine: %w", err)
+	}
+	select {
+	case err := <-ended:
+		return fmt.Errorf("the workflow engine ended: %w", err)
+	default:
 	}
 	return ready(engine.Address{Host: "127.0.0.1", Port: c.Port, Token: text})
 }

@@ -5,14 +5,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"skep/internal/swarmtest"
 )
 
 // BenchmarkDeploy times whole commands, `skep deploy` beside `docker stack
-// deploy`, on one Swarm and the same stacks. The services have no replica, so
+// deploy`, on one Swarm and the same stacks: in turn, for what else a machine does
+// changes by the minute. It reports medians. The services have no replica, so
 // that starting containers is no part of it. skep also compiles the project,
 // except with a saved plan; docker gets the bundle's file.
 func BenchmarkDeploy(b *testing.B) {
@@ -21,54 +24,48 @@ func BenchmarkDeploy(b *testing.B) {
 		b.Fatal(err)
 	}
 	skep := swarmtest.Binary(b, "skep/cmd/skep")
-	run := func(b *testing.B, name string, args ...string) {
+	run := func(b *testing.B, args ...string) time.Duration {
 		b.Helper()
-		cmd := exec.CommandContext(b.Context(), name, args...)
+		cmd := exec.CommandContext(b.Context(), args[0], args[1:]...)
 		cmd.Env = append(os.Environ(), "DOCKER_HOST="+s.Host())
-		if out, err := cmd.CombinedOutput(); err != nil {
-			b.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+		start := time.Now()
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			b.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
 		}
+		return time.Since(start)
 	}
 	for _, services := range []int{50, 200} {
 		dir := benchProject(b, services)
-		build := filepath.Join(dir, "build")
+		build, saved := filepath.Join(dir, "build"), filepath.Join(dir, "plan.json")
+		ours := []string{skep, "-C", dir, "deploy", "--no-wait", "--resolve-image", "never"}
+		docker := []string{"docker", "stack", "deploy", "--detach", "--resolve-image", "never", "-c", filepath.Join(build, "many.yaml"), "many"}
+		remove := []string{skep, "-C", dir, "down", "many", "--yes"}
 		run(b, skep, "-C", dir, "generate", "-o", build)
-		for _, tool := range []struct {
-			name   string
-			deploy []string
-		}{
-			{"skep", []string{skep, "-C", dir, "deploy", "--no-wait", "--resolve-image", "never"}},
-			{"docker", []string{"docker", "stack", "deploy", "--detach", "--resolve-image", "never", "-c", filepath.Join(build, "many.yaml"), "many"}},
-		} {
-			deploy := func(b *testing.B) { run(b, tool.deploy[0], tool.deploy[1:]...) }
-			remove := func(b *testing.B) { run(b, skep, "-C", dir, "down", "many", "--yes") }
-			run(b, skep, "-C", dir, "deploy", "--no-wait", "--resolve-image", "never") // the shared networks, for both
-			remove(b)
-			b.Run(fmt.Sprintf("first/services=%d/%s", services, tool.name), func(b *testing.B) {
-				for b.Loop() {
-					deploy(b)
-					b.StopTimer()
-					remove(b)
-					b.StartTimer()
+		run(b, ours...) // the shared networks, for both
+		run(b, remove...)
+		b.Run(fmt.Sprintf("services=%d", services), func(b *testing.B) {
+			took := map[string][]float64{}
+			note := func(name string, times int, args ...string) {
+				for range times {
+					took[name] = append(took[name], float64(run(b, args...)))
 				}
-			})
-			deploy(b)
-			if tool.name == "skep" {
-				saved := filepath.Join(dir, "plan.json")
-				run(b, skep, "-C", dir, "plan", "-out", saved)
-				b.Run(fmt.Sprintf("unchanged/services=%d/saved", services), func(b *testing.B) {
-					for b.Loop() {
-						run(b, skep, "deploy", saved)
-					}
-				})
 			}
-			b.Run(fmt.Sprintf("unchanged/services=%d/%s", services, tool.name), func(b *testing.B) {
-				for b.Loop() {
-					deploy(b)
-				}
-			})
-			remove(b)
-		}
+			for b.Loop() {
+				note("first-skep", 1, ours...)
+				note("unchanged-skep", 3, ours...)
+				run(b, skep, "-C", dir, "plan", "-out", saved)
+				note("unchanged-saved", 3, skep, "deploy", saved)
+				run(b, remove...)
+				note("first-docker", 1, docker...)
+				note("unchanged-docker", 3, docker...)
+				run(b, remove...)
+			}
+			for name, all := range took {
+				slices.Sort(all)
+				b.ReportMetric(all[len(all)/2], name+"-ns")
+			}
+		})
 	}
 }
 

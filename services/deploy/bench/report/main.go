@@ -23,7 +23,7 @@ import (
 
 func main() {
 	flags := flag.NewFlagSet("report", flag.ContinueOnError)
-	runs := benchreport.Count(flags, "runs", 5, "`times` that each deploy runs")
+	runs := benchreport.Count(flags, "runs", 5, "`rounds`, in each of which every command runs once or three times")
 	benchreport.Main(flags, func(ctx context.Context, progress io.Writer) ([]byte, error) {
 		return measure(ctx, *runs, progress)
 	})
@@ -41,8 +41,12 @@ func measure(ctx context.Context, runs int, stderr io.Writer) ([]byte, error) {
 	return []byte(render(deploys, plans)), nil
 }
 
-// result matches a line of `go test -bench`, without the number of processors.
-var result = regexp.MustCompile(`^Benchmark(\S+?)(?:-\d+)?\s+\d+\s+([\d.]+) ns/op`)
+// result matches a line of `go test -bench`, without the number of processors;
+// metric is a time in it: of the whole, or one that the benchmark named.
+var (
+	result = regexp.MustCompile(`^Benchmark(\S+?)(?:-\d+)?\s+\d+\s+(.*)`)
+	metric = regexp.MustCompile(`([\d.]+) (?:ns/op|(\w+)-(\w+)-ns)\b`)
+)
 
 // benchmark runs a benchmark and returns the times by name.
 func benchmark(ctx context.Context, stderr io.Writer, pkg, pattern, times string) (map[string]time.Duration, error) {
@@ -60,12 +64,20 @@ func parse(out []byte) (map[string]time.Duration, error) {
 	times := map[string]time.Duration{}
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	for lines.Scan() {
-		if m := result.FindStringSubmatch(lines.Text()); m != nil {
-			ns, err := strconv.ParseFloat(m[2], 64)
+		m := result.FindStringSubmatch(lines.Text())
+		if m == nil {
+			continue
+		}
+		for _, t := range metric.FindAllStringSubmatch(m[2], -1) {
+			ns, err := strconv.ParseFloat(t[1], 64)
 			if err != nil {
 				return nil, fmt.Errorf("%q: %w", lines.Text(), err)
 			}
-			times[m[1]] = time.Duration(ns)
+			name := m[1]
+			if t[2] != "" {
+				name += "/" + t[2] + "/" + t[3]
+			}
+			times[name] = time.Duration(ns)
 		}
 	}
 	if len(times) == 0 {
@@ -75,7 +87,7 @@ func parse(out []byte) (map[string]time.Duration, error) {
 }
 
 var (
-	deployName  = regexp.MustCompile(`^Deploy/(\w+)/services=(\d+)/(\w+)$`)
+	deployName  = regexp.MustCompile(`^Deploy/services=(\d+)/(\w+)/(\w+)$`)
 	compareName = regexp.MustCompile(`^Compare/services=(\d+)$`)
 )
 
@@ -87,8 +99,8 @@ func render(deploys, plans map[string]time.Duration) string {
 	rows := map[row]map[string]time.Duration{}
 	for name, took := range deploys {
 		if m := deployName.FindStringSubmatch(name); m != nil {
-			n, _ := strconv.Atoi(m[2])
-			r := row{m[1], n}
+			n, _ := strconv.Atoi(m[1])
+			r := row{m[2], n}
 			if rows[r] == nil {
 				rows[r] = map[string]time.Duration{}
 			}
@@ -96,7 +108,7 @@ func render(deploys, plans map[string]time.Duration) string {
 		}
 	}
 	var out bytes.Buffer
-	fmt.Fprint(&out, "## Deploy\n\nWhole commands on one Swarm of one node, services without a replica, nothing waited for; means. `skep deploy` compiles the\n"+
+	fmt.Fprint(&out, "## Deploy\n\nWhole commands on one Swarm of one node, services without a replica, nothing waited for; medians of\nruns in turn. `skep deploy` compiles the "+
 		"project as well, `skep deploy plan.json` does not.\n\n| deploy | services | `skep deploy` | `skep deploy plan.json` | `docker stack deploy` | ratio |\n|---|---:|---:|---:|---:|---:|\n")
 	for _, r := range slices.SortedFunc(maps.Keys(rows), func(a, b row) int {
 		return cmp.Or(cmp.Compare(a.what, b.what), cmp.Compare(a.services, b.services))

@@ -6,7 +6,7 @@ import (
 )
 
 func TestRender(t *testing.T) {
-	deploys, err := parse([]byte("goos: linux\nBenchmarkDeploy/unchanged/services=50/skep-2 \t 5\t 100000000 ns/op\nBenchmarkDeploy/unchanged/services=50/docker-2 \t 5\t 900000000 ns/op\nPASS\n"))
+	deploys, err := parse([]byte("goos: linux\nBenchmarkDeploy/services=50-2 \t 5\t 3000000000 ns/op\t 900000000 unchanged-docker-ns\t 100000000 unchanged-skep-ns\nPASS\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

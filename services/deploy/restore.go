@@ -16,7 +16,7 @@ import (
 func (d *deployment) restore(plan StackPlan, theirs []string) error {
 	d.options.Report(Event{Stack: plan.Stack, Verb: Restoring})
 	for _, name := range theirs {
-		d.options.Report(Event{Stack: plan.Stack, Verb: Warned, Text: "service " + name + " stays as somebody has just changed it"})
+		d.options.Report(Event{Stack: plan.Stack, Verb: Warned, Text: "service " + name + " stays as somebody has just changed it; `skep plan` shows the difference"})
 	}
 	if err := d.restoreRevision(plan, theirs); err != nil {
 		return fmt.Errorf("return to the previous revision: %w", err)

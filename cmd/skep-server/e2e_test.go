@@ -67,7 +67,7 @@ func TestPushDeploys(t *testing.T) {
 	t.Run("asked for and cancelled", func(t *testing.T) { p.askedAndCancelled(t, "VALUE=three") })
 
 	t.Run("a server that dies", func(t *testing.T) {
-		if err := syscall.Kill(p.server.Process.Pid, syscall.SIGKILL); err != nil {
+		if err := syscall.Kill(p.server.Pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		next := p.commit("main", "ann", map[string]string{"app/stack.yaml": app("four", "")}) // nobody listens

@@ -78,7 +78,7 @@ func TestFaults(t *testing.T) {
 		again bool // jobs were killed, and run again
 	}{
 		"server killed": {again: true, fault: func(f *faulty, l *lock) {
-			f.kill(f.server.Process.Pid)
+			f.kill(f.server.Pid)
 			f.await("the children end", func() error {
 				if left := f.processes(); len(left) > 0 {
 					return fmt.Errorf("still there: %v", left)
@@ -98,7 +98,7 @@ func TestFaults(t *testing.T) {
 			f.postgres.Resume(f.T)
 		}},
 		"server told to end": {fault: func(f *faulty, l *lock) {
-			pid := f.server.Process.Pid
+			pid := f.server.Pid
 			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 				f.Fatal(err)
 			}

@@ -189,7 +189,7 @@ func (f *faulty) awaitNone(what, query string) {
 // end stops the server and looks for what it left.
 func (f *faulty) end() {
 	f.Helper()
-	pid := f.server.Process.Pid
+	pid := f.server.Pid
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		f.Fatal(err)
 	}

@@ -208,7 +208,7 @@ func TestDeliveryFlood(t *testing.T) {
 	if r := f.hub.Reports(f.repository("flooded"), commit); len(r) != 1 || r[0].State != "success" {
 		t.Errorf("the commit has %+v", r)
 	}
-	got := peak(t, f.server.Process.Pid)
+	got := peak(t, f.server.Pid)
 	t.Logf("%d deliveries, %d runs: the server had %d MiB at most, the worker %d, the engine %d", total, checks,
 		got, peak(t, f.child("-child")), peak(t, f.child("engine")))
 	if got > maxServer {

@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -24,6 +23,7 @@ import (
 	"skep/internal/logtest"
 	"skep/internal/porttest"
 	"skep/internal/postgrestest"
+	"skep/internal/processtest"
 	"skep/internal/swarmtest"
 	"skep/services/controlplane"
 	"skep/services/controlplane/integration/github"
@@ -44,7 +44,7 @@ type plane struct {
 	address  string
 	command  func(args ...string) *exec.Cmd // skep-server's
 
-	server *exec.Cmd
+	server *processtest.Process
 	log    *log
 }
 
@@ -97,39 +97,31 @@ func newPlane(t *testing.T, env ...string) *plane {
 // start runs the server and waits until it answers.
 func (p *plane) start() {
 	p.Helper()
-	p.server = exec.Command(filepath.Join(p.bin, "skep-server"), "serve")
-	p.server.Env, p.server.Stdout, p.server.Stderr = p.env, p.log, p.log
-	p.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	own, started, ended := p.server, make(chan error), make(chan error, 1)
-	go func() {
-		// The death signal comes when the thread that started the process
-		// ends, so this thread does nothing else until then.
-		runtime.LockOSThread()
-		err := own.Start()
-		started <- err
-		if err == nil {
-			ended <- own.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
+	cmd := exec.Command(filepath.Join(p.bin, "skep-server"), "serve")
+	cmd.Env, cmd.Stdout, cmd.Stderr = p.env, p.log, p.log
+	own, err := processtest.Start(cmd, syscall.SIGKILL)
+	if err != nil {
 		p.Fatal(err)
 	}
+	p.server = own
 	p.Cleanup(func() {
-		_ = own.Process.Signal(syscall.SIGTERM) // gone already, in some tests
+		if err := own.Signal(syscall.SIGTERM); err != nil {
+			p.Error(err)
+		}
 		select {
-		case err := <-ended:
-			if err != nil && err.Error() != "signal: killed" { // as some tests do
+		case <-own.Ended():
+			if err := own.Wait(); err != nil && err.Error() != "signal: killed" { // as some tests do
 				p.Errorf("the server ends with %v", err)
 			}
 		case <-time.After(3 * time.Minute):
 			p.Error("the server does not end")
-			_ = syscall.Kill(-own.Process.Pid, syscall.SIGKILL)
+			_ = syscall.Kill(-own.Pid, syscall.SIGKILL)
 		}
 		if p.Failed() {
 			p.Logf("the server said\n%s", p.log)
 		}
 	})
-	err := swarmtest.Poll(2*time.Minute, func() error {
+	err = swarmtest.Poll(2*time.Minute, func() error {
 		answer, err := http.Get("http://" + p.address + "/healthz")
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@
 package postgrestest
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -13,7 +14,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"skep/internal/processtest"
 )
 
 // Server is a PostgreSQL server that a test owns.
@@ -29,9 +31,11 @@ type Server struct {
 	bin      string // initdb and postgres
 	password string
 	run      *syscall.Credential // nil: as the test itself
-	server   *exec.Cmd
-	ended    chan struct{} // closed when the server's process is gone
+	server   *processtest.Process
 }
+
+// last lets a server take its children and its shared memory along.
+const last = syscall.SIGQUIT
 
 // Start runs a server until the test ends. Without PostgreSQL it skips the
 // test, or fails it when SKEP_NO_SKIP is 1.
@@ -116,8 +120,10 @@ func (s *Server) init() error {
 		}
 	}
 	cmd := s.command("initdb", "-D", s.data(), "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "-A", "scram-sha-256", "--pwfile="+passwords)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w\n%s", err, out)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := processtest.Run(cmd, last); err != nil {
+		return fmt.Errorf("%w\n%s", err, &out)
 	}
 	return nil
 }
@@ -128,8 +134,7 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...)
 	cmd.Dir = s.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8"}
-	// SIGQUIT lets the server take its children and its shared memory along.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.run, Setpgid: true, Pdeathsig: syscall.SIGQUIT}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.run}
 	return cmd
 }
 
@@ -166,6 +171,7 @@ func (s *Server) start() error {
 	if err != nil {
 		return err
 	}
+	defer log.Close()
 	args := []string{"-D", s.data()}
 	for _, setting := range []string{
 		"timezone=UTC", "listen_addresses=", "unix_socket_directories=" + s.dir, "fsync=off", "shared_buffers=16MB",
@@ -173,24 +179,10 @@ func (s *Server) start() error {
 	} {
 		args = append(args, "-c", setting)
 	}
-	s.server = s.command("postgres", args...)
-	s.server.Stdout, s.server.Stderr = log, log
-	s.ended = make(chan struct{})
-
-	server, ended, started := s.server, s.ended, make(chan error)
-	go func() {
-		// The death signal comes when the thread that started the process
-		// ends, so this thread does nothing else until then.
-		runtime.LockOSThread()
-		defer log.Close()
-		err := server.Start()
-		started <- err
-		if err == nil {
-			server.Wait()
-		}
-		close(ended)
-	}()
-	return <-started
+	cmd := s.command("postgres", args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	s.server, err = processtest.Start(cmd, last)
+	return err
 }
 
 func (s *Server) wait() error {
@@ -205,7 +197,7 @@ func (s *Server) wait() error {
 		}
 		select {
 		case <-tick.C:
-		case <-s.ended:
+		case <-s.server.Ended():
 			return fmt.Errorf("it ended:\n%s", s.lastLog())
 		case <-ctx.Done():
 			return err
@@ -215,15 +207,11 @@ func (s *Server) wait() error {
 
 // halt ends the server and waits until it is gone: SIGINT writes everything
 // down first, SIGQUIT does not.
-func (s *Server) halt(how os.Signal) error {
-	if s.server == nil || s.server.Process == nil {
+func (s *Server) halt(how syscall.Signal) error {
+	if s.server == nil {
 		return nil
 	}
-	if err := s.server.Process.Signal(how); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	<-s.ended
-	return nil
+	return s.server.End(how)
 }
 
 func (s *Server) lastLog() string {

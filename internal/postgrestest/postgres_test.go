@@ -17,7 +17,7 @@ func TestServer(t *testing.T) {
 	var pid int
 	t.Run("while it runs", func(t *testing.T) {
 		s := Start(t)
-		dir, pid = s.dir, s.server.Process.Pid
+		dir, pid = s.dir, s.server.Pid
 		dsn := s.Database(t)
 		s.Exec(t, dsn, "CREATE TABLE bee (name text)", "INSERT INTO bee VALUES ('queen')")
 
@@ -26,7 +26,7 @@ func TestServer(t *testing.T) {
 			t.Error("it answers although it was halted")
 		}
 		s.Resume(t)
-		pid = s.server.Process.Pid
+		pid = s.server.Pid
 		conn, err := pgx.Connect(t.Context(), dsn)
 		if err != nil {
 			t.Fatal(err)
@@ -68,7 +68,7 @@ func TestShared(t *testing.T) {
 	if shared.server == nil {
 		t.SkipNow()
 	}
-	dir, pid := shared.server.dir, shared.server.server.Process.Pid
+	dir, pid := shared.server.dir, shared.server.server.Pid
 	if err := shared.Stop(); err != nil {
 		t.Fatal(err)
 	}

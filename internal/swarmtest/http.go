@@ -72,7 +72,7 @@ func (n *Node) Command(ctx context.Context, name string, args ...string) *exec.C
 }
 
 // network is the file of the node's network namespace.
-func (n *Node) network() string { return fmt.Sprintf("/proc/%d/ns/net", n.machine.Process.Pid) }
+func (n *Node) network() string { return fmt.Sprintf("/proc/%d/ns/net", n.machine.Pid) }
 
 // DialFrom connects as a container of this node would. The address is a
 // number.
@@ -82,7 +82,7 @@ func (n *Node) DialFrom(ctx context.Context, container, network, addr string) (n
 		return nil, err
 	}
 	// The file is one that only the node sees.
-	return dialIn(ctx, fmt.Sprintf("/proc/%d/root%s", n.machine.Process.Pid, strings.TrimSpace(sandbox)), network, addr)
+	return dialIn(ctx, fmt.Sprintf("/proc/%d/root%s", n.machine.Pid, strings.TrimSpace(sandbox)), network, addr)
 }
 
 // ResolverFrom looks names up as a container of this node would. A name is

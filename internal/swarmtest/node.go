@@ -3,17 +3,17 @@ package swarmtest
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"skep/internal/processtest"
 )
 
 // Node is one engine, on a machine of its own as far as it can tell. Its
@@ -25,9 +25,8 @@ type Node struct {
 	lan      *lan
 	dir      string // everything the engine writes
 	cgroup   string // parent of all its containers
-	machine  *exec.Cmd
+	machine  *processtest.Process
 	commands io.WriteCloser // of the machine's first process
-	ended    chan struct{}  // closed when the machine is gone
 
 	down bool // the engine does not run
 	cut  bool // the node is not on the network
@@ -106,36 +105,19 @@ func (n *Node) powerOn() error {
 	if err != nil {
 		return err
 	}
+	defer log.Close()
 	machine := exec.Command("unshare", "--net", "--mount", "--propagation", "private", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc",
 		"sh", "-c", boot, "sh", n.dir, n.cgroup, n.Name, n.Address)
 	machine.Env = append(os.Environ(), "PATH="+enginePath())
 	machine.Stdout, machine.Stderr = log, log
 	machine.ExtraFiles = []*os.File{n.lan.namespace}
-	machine.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	commands, err := machine.StdinPipe()
 	if err != nil {
-		log.Close()
 		return err
 	}
-
-	started, ended := make(chan error), make(chan struct{})
-	go func() {
-		// The death signal comes when the thread that started the process
-		// ends, so this thread does nothing else until then.
-		runtime.LockOSThread()
-		defer log.Close()
-		err := machine.Start()
-		started <- err
-		if err == nil {
-			machine.Wait()
-		}
-		close(ended)
-	}()
-	if err := <-started; err != nil {
-		return err
-	}
-	n.machine, n.commands, n.ended = machine, commands, ended
-	return nil
+	n.machine, err = processtest.Start(machine, syscall.SIGKILL)
+	n.commands = commands
+	return err
 }
 
 func (n *Node) command(word string) error {
@@ -155,12 +137,11 @@ func (n *Node) Kill() error {
 	// The first process ends with its input, and only once all others are gone.
 	n.commands.Close()
 	select {
-	case <-n.ended:
+	case <-n.machine.Ended():
 	case <-time.After(30 * time.Second):
-		if err := n.machine.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		if err := n.machine.End(syscall.SIGKILL); err != nil {
 			return fmt.Errorf("kill %s: %w", n.Name, err)
 		}
-		<-n.ended
 	}
 	n.machine = nil
 	return nil

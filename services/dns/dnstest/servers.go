@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +15,7 @@ import (
 
 	"skep/internal/polltest"
 	"skep/internal/porttest"
+	"skep/internal/processtest"
 	"skep/networks"
 )
 
@@ -227,24 +227,14 @@ func run(t testing.TB, cmd *exec.Cmd) func() {
 		t.Fatal(err)
 	}
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	started, ended := make(chan error), make(chan struct{})
-	go func() {
-		// The death signal comes when the thread that started the process ends.
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			cmd.Wait()
-		}
-		close(ended)
-	}()
-	if err := <-started; err != nil {
+	server, err := processtest.Start(cmd, syscall.SIGKILL)
+	if err != nil {
 		t.Fatal(err)
 	}
 	stop := func() {
-		cmd.Process.Kill()
-		<-ended
+		if err := server.End(syscall.SIGKILL); err != nil {
+			t.Error(err)
+		}
 	}
 	t.Cleanup(func() {
 		stop()

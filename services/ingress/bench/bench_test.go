@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"skep/internal/processtest"
 	"skep/services/ingress/dockertest"
 )
 
@@ -118,19 +119,20 @@ func free(b testing.TB) string {
 }
 
 // run starts a subject on the stage; stop ends it.
-func (s *stage) run(of subject) (process *exec.Cmd, stop func()) {
+func (s *stage) run(of subject) (process *processtest.Process, stop func()) {
 	dir := s.b.TempDir()
-	process = exec.Command(build(s.b, of), "docker-proxy")
-	process.Env = append(os.Environ(), "DOCKER_HOST="+s.engine.Host(), "CADDY_INGRESS_NETWORKS="+dockertest.Network,
+	cmd := exec.Command(build(s.b, of), "docker-proxy")
+	cmd.Env = append(os.Environ(), "DOCKER_HOST="+s.engine.Host(), "CADDY_INGRESS_NETWORKS="+dockertest.Network,
 		"XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir, "SKEP_INGRESS_POLICY=trust:ingress upstream:127.0.0.1:"+s.backend,
 		"SKEP_INGRESS_STATUS=off", "CADDY_ADMIN=off", "SKEP_INGRESS_ACCESS_LOG=false")
-	process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := process.Start(); err != nil {
+	process, err := processtest.Start(cmd, syscall.SIGKILL)
+	if err != nil {
 		s.b.Fatal(err)
 	}
 	return process, func() {
-		process.Process.Kill()
-		process.Wait()
+		if err := process.End(syscall.SIGKILL); err != nil {
+			s.b.Error(err)
+		}
 	}
 }
 
@@ -160,8 +162,8 @@ func (s *stage) until(text string) {
 }
 
 // cpu is the time that a process has used.
-func cpu(b testing.TB, process *exec.Cmd) time.Duration {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process.Process.Pid))
+func cpu(b testing.TB, process *processtest.Process) time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process.Pid))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -173,8 +175,8 @@ func cpu(b testing.TB, process *exec.Cmd) time.Duration {
 }
 
 // memory is what a process has in memory, in MiB.
-func memory(b testing.TB, process *exec.Cmd) float64 {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", process.Process.Pid))
+func memory(b testing.TB, process *processtest.Process) float64 {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", process.Pid))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -10,7 +11,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"skep/internal/processtest"
 )
 
 // postgres is a private server with PostgreSQL's own settings: what is
@@ -28,8 +30,7 @@ type postgres struct {
 	password string
 	version  string
 	account  *syscall.Credential // nil: as this program
-	server   *exec.Cmd
-	ended    chan struct{}
+	server   *processtest.Process
 }
 
 func startPostgres(ctx context.Context) (p *postgres, err error) {
@@ -79,8 +80,10 @@ func (p *postgres) init(ctx context.Context) error {
 		p.account = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	}
 	cmd := p.command(ctx, "initdb", "-D", p.data(), "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-A", "scram-sha-256", "--pwfile="+passwords)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb: %w\n%s", err, out)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := processtest.Run(cmd, syscall.SIGQUIT); err != nil {
+		return fmt.Errorf("initdb: %w\n%s", err, &said)
 	}
 	out, err := p.command(ctx, "postgres", "--version").Output()
 	if fields := strings.Fields(string(out)); len(fields) > 2 {
@@ -95,32 +98,22 @@ func (p *postgres) command(ctx context.Context, name string, args ...string) *ex
 	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, name), args...)
 	cmd.Dir = p.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.account, Setpgid: true, Pdeathsig: syscall.SIGQUIT}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.account}
 	return cmd
 }
 
 // start runs the server until stop: those who use it end before it does, so the
 // end of ctx does not end it.
 func (p *postgres) start(ctx context.Context) error {
-	p.server = p.command(context.WithoutCancel(ctx), "postgres", "-D", p.data(), "-c", "listen_addresses=", "-c", "unix_socket_directories="+p.dir)
+	cmd := p.command(context.WithoutCancel(ctx), "postgres", "-D", p.data(), "-c", "listen_addresses=", "-c", "unix_socket_directories="+p.dir)
 	log, err := os.Create(p.log())
 	if err != nil {
 		return err
 	}
-	p.server.Stdout, p.server.Stderr = log, log
-	p.ended = make(chan struct{})
-	started := make(chan error)
-	go func() { // stop waits for it
-		defer close(p.ended)
-		defer log.Close()
-		runtime.LockOSThread() // the death signal comes with the end of this thread
-		err := p.server.Start()
-		started <- err
-		if err == nil {
-			_ = p.server.Wait() // it is told to end
-		}
-	}()
-	return <-started
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	p.server, err = processtest.Start(cmd, syscall.SIGQUIT)
+	return err
 }
 
 func (p *postgres) log() string { return filepath.Join(p.dir, "log") }
@@ -137,7 +130,7 @@ func (p *postgres) wait(ctx context.Context) error {
 		}
 		select {
 		case <-tick.C:
-		case <-p.ended:
+		case <-p.server.Ended():
 			said, _ := os.ReadFile(p.log()) // it may not have come so far
 			return fmt.Errorf("PostgreSQL ended:\n%s", said)
 		case <-ctx.Done():
@@ -147,11 +140,10 @@ func (p *postgres) wait(ctx context.Context) error {
 }
 
 func (p *postgres) stop() error {
-	if p.server != nil && p.server.Process != nil {
-		if err := p.server.Process.Signal(syscall.SIGQUIT); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if p.server != nil {
+		if err := p.server.End(syscall.SIGQUIT); err != nil {
 			return err
 		}
-		<-p.ended
 	}
 	return os.RemoveAll(p.dir)
 }

@@ -87,38 +87,39 @@ func parse(out []byte) (map[string]time.Duration, error) {
 }
 
 var (
-	deployName  = regexp.MustCompile(`^Deploy/services=(\d+)/(\w+)/(\w+)$`)
+	deployName  = regexp.MustCompile(`^Deploy/services=(\d+)/stacks=(\d+)/(\w+)/(\w+)$`)
 	compareName = regexp.MustCompile(`^Compare/services=(\d+)$`)
 )
 
 func render(deploys, plans map[string]time.Duration) string {
 	type row struct {
-		what     string
-		services int
+		what             string
+		services, stacks int
 	}
 	rows := map[row]map[string]time.Duration{}
 	for name, took := range deploys {
 		if m := deployName.FindStringSubmatch(name); m != nil {
-			n, _ := strconv.Atoi(m[1])
-			r := row{m[2], n}
+			services, _ := strconv.Atoi(m[1])
+			stacks, _ := strconv.Atoi(m[2])
+			r := row{m[3], services, stacks}
 			if rows[r] == nil {
 				rows[r] = map[string]time.Duration{}
 			}
-			rows[r][m[3]] = took
+			rows[r][m[4]] = took
 		}
 	}
 	var out bytes.Buffer
 	fmt.Fprint(&out, "## Deploy\n\nWhole commands on one Swarm of one node, services without a replica, nothing waited for; medians of\nruns in turn. `skep deploy` compiles the "+
-		"project as well, `skep deploy plan.json` does not.\n\n| deploy | services | `skep deploy` | `skep deploy plan.json` | `docker stack deploy` | ratio |\n|---|---:|---:|---:|---:|---:|\n")
+		"project as well, `skep deploy plan.json` does not; docker has a command for each stack.\n\n| deploy | services | stacks | `skep deploy` | `skep deploy plan.json` | `docker stack deploy` | ratio |\n|---|---:|---:|---:|---:|---:|---:|\n")
 	for _, r := range slices.SortedFunc(maps.Keys(rows), func(a, b row) int {
-		return cmp.Or(cmp.Compare(a.what, b.what), cmp.Compare(a.services, b.services))
+		return cmp.Or(cmp.Compare(a.what, b.what), cmp.Compare(a.services, b.services), cmp.Compare(a.stacks, b.stacks))
 	}) {
 		skep, docker := rows[r]["skep"], rows[r]["docker"]
 		saved := ""
 		if took := rows[r]["saved"]; took > 0 {
 			saved = took.Round(time.Millisecond).String()
 		}
-		fmt.Fprintf(&out, "| %s | %d | %v | %s | %v | %.1f |\n", r.what, r.services, skep.Round(time.Millisecond), saved, docker.Round(time.Millisecond), float64(docker)/float64(max(skep, 1)))
+		fmt.Fprintf(&out, "| %s | %d | %d | %v | %s | %v | %.1f |\n", r.what, r.services, r.stacks, skep.Round(time.Millisecond), saved, docker.Round(time.Millisecond), float64(docker)/float64(max(skep, 1)))
 	}
 	fmt.Fprint(&out, "\nPlanning alone, stacks of ten services that are as they should be:\n\n| services | plan |\n|---:|---:|\n")
 	bySize := map[int]time.Duration{}

@@ -6,7 +6,7 @@ import (
 )
 
 func TestRender(t *testing.T) {
-	deploys, err := parse([]byte("goos: linux\nBenchmarkDeploy/services=50-2 \t 5\t 3000000000 ns/op\t 900000000 unchanged-docker-ns\t 100000000 unchanged-skep-ns\nPASS\n"))
+	deploys, err := parse([]byte("goos: linux\nBenchmarkDeploy/services=50/stacks=5-2 \t 5\t 3000000000 ns/op\t 900000000 unchanged-docker-ns\t 100000000 unchanged-skep-ns\nPASS\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -15,7 +15,7 @@ func TestRender(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := render(deploys, plans)
-	for _, want := range []string{"| unchanged | 50 | 100ms |  | 900ms | 9.0 |", "| 1000 | 700ms |"} {
+	for _, want := range []string{"| unchanged | 50 | 5 | 100ms |  | 900ms | 9.0 |", "| 1000 | 700ms |"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("it lacks %q:\n%s", want, got)
 		}

@@ -26,10 +26,15 @@ type asked struct {
 }
 
 func ask(lookup func(string) (string, bool)) (asked, error) {
-	token, _ := lookup(postscript.TokenVariable)
 	artefacts, _ := lookup(postscript.ArtefactsVariable)
 	answer, _ := lookup(postscript.AnswerVariable)
-	a := asked{token: postscript.Token(token), artefacts: artefacts == "1", answer: answer == "1"}
+	a := asked{artefacts: artefacts == "1", answer: answer == "1"}
+	if text, _ := lookup(postscript.TokenVariable); text != "" {
+		var err error
+		if a.token, err = postscript.ParseToken(text); err != nil {
+			return asked{}, fmt.Errorf("%s: %w", postscript.TokenVariable, err)
+		}
+	}
 	if text, ok := lookup(postscript.DeadlineVariable); ok {
 		var err error
 		if a.deadline, err = time.ParseDuration(text); err != nil || a.deadline <= 0 {

@@ -82,6 +82,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		flags.Usage()
 		return exitUsage
 	}
+	begun := time.Now()
 	asked, err := ask(os.LookupEnv)
 	if err != nil {
 		fmt.Fprintln(stderr, "skep-job:", err)
@@ -109,9 +110,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if asked.answer {
 		said = io.MultiWriter(out, &answer)
 	}
+	ready := time.Now()
 	within, cancel := asked.within(ctx)
 	code, err := execute(within, flags.Args(), *work, *grace, said, errs)
-	late := errors.Is(context.Cause(within), errLate)
+	ended, late := time.Now(), errors.Is(context.Cause(within), errLate)
 	cancel()
 	if e := errors.Join(out.Close(), errs.Close()); e != nil && code == 0 {
 		code, err = exitTree, fmt.Errorf("write its output: %w", e)
@@ -122,7 +124,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if ctx.Err() != nil { // who ended the job waits for its last word, and not for what it leaves
 		asked.artefacts, asked.answer = false, false
 	}
-	note := postscript.Note{Late: late, Memory: killedForMemory()}
+	note := postscript.Note{Late: late, Memory: killedForMemory(), Begun: begun, Ready: ready, Ended: ended}
 	if asked.answer {
 		note.Answer = append([]byte{}, answer.Bytes()...) // it may be empty
 	}

@@ -76,9 +76,19 @@ func TestRun(t *testing.T) {
 	}
 }
 
+func newKey(t *testing.T) postscript.Key {
+	t.Helper()
+	key, err := postscript.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 // What a command leaves comes after what it says, for who has the token; the
 // command knows nothing of it.
 func TestRunHandsBack(t *testing.T) {
+	key := newKey(t)
 	for name, c := range map[string]struct {
 		command   string
 		artefacts string
@@ -94,7 +104,7 @@ func TestRunHandsBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			work, back := t.TempDir(), t.TempDir()
 			t.Setenv(command, c.command)
-			t.Setenv(postscript.TokenVariable, "token")
+			t.Setenv(postscript.TokenVariable, string(key.Token()))
 			t.Setenv(postscript.ArtefactsVariable, c.artefacts)
 			var stdout, stderr, rest bytes.Buffer
 			var code int
@@ -109,7 +119,7 @@ func TestRunHandsBack(t *testing.T) {
 			if code != c.code || stderr.Len() > 0 {
 				t.Errorf("exit code %d, %q; want %d", code, stderr.String(), c.code)
 			}
-			split := postscript.NewSplitter("token", &rest)
+			split := postscript.NewSplitter(key, &rest)
 			if _, err := split.Write(stdout.Bytes()); err != nil {
 				t.Fatal(err)
 			}
@@ -117,6 +127,9 @@ func TestRunHandsBack(t *testing.T) {
 				back = ""
 			}
 			note, err := split.Unpack(back)
+			if note.Begun.IsZero() || note.Ready.Before(note.Begun) || note.Ended.Before(note.Ready) {
+				t.Errorf("it began at %v, was ready at %v and ended at %v", note.Begun, note.Ready, note.Ended)
+			}
 			if err != nil || note.Late != c.late || rest.String() != "it knows nothing" {
 				t.Errorf("note %+v, %v; it said %q", note, err, rest.String())
 			}
@@ -129,19 +142,20 @@ func TestRunHandsBack(t *testing.T) {
 
 // What the worker asked for is whole, and what people see is masked.
 func TestRunAnswers(t *testing.T) {
+	key := newKey(t)
 	for asked, want := range map[string]string{"1": "it knows nothing", "": ""} {
 		hide := t.TempDir()
 		if err := os.WriteFile(filepath.Join(hide, "token"), []byte("nothing"), 0o400); err != nil {
 			t.Fatal(err)
 		}
 		t.Setenv(command, "leave")
-		t.Setenv(postscript.TokenVariable, "token")
+		t.Setenv(postscript.TokenVariable, string(key.Token()))
 		t.Setenv(postscript.AnswerVariable, asked)
 		var stdout, stderr, rest bytes.Buffer
 		if code := run(t.Context(), []string{"-work", t.TempDir(), "-secrets", hide, "--", os.Args[0]}, &stdout, &stderr); code != 3 || stderr.Len() > 0 {
 			t.Errorf("exit code %d, %q", code, stderr.String())
 		}
-		split := postscript.NewSplitter("token", &rest)
+		split := postscript.NewSplitter(key, &rest)
 		if _, err := split.Write(stdout.Bytes()); err != nil {
 			t.Fatal(err)
 		}
@@ -154,8 +168,9 @@ func TestRunAnswers(t *testing.T) {
 
 // A job that somebody ends hands back that it has ended, and no more.
 func TestRunIsEnded(t *testing.T) {
+	key := newKey(t)
 	t.Setenv(command, "stay")
-	t.Setenv(postscript.TokenVariable, "token")
+	t.Setenv(postscript.TokenVariable, string(key.Token()))
 	t.Setenv(postscript.ArtefactsVariable, "1")
 	t.Setenv(postscript.AnswerVariable, "1")
 	ctx, end := context.WithCancel(t.Context())
@@ -168,7 +183,7 @@ func TestRunIsEnded(t *testing.T) {
 		t.Errorf("exit code %d, %q", code, stderr.String())
 	}
 	back := t.TempDir()
-	split := postscript.NewSplitter("token", io.Discard)
+	split := postscript.NewSplitter(key, io.Discard)
 	if _, err := split.Write(said.Bytes()); err != nil {
 		t.Fatal(err)
 	}
@@ -210,12 +225,16 @@ func TestRunFails(t *testing.T) {
 		"help":           {[]string{"-h"}, 0, "Example:"},
 		"no tree":        {[]string{"-tree", broken, "--", "true"}, 125, "cannot be used"},
 		"no time":        {[]string{"--", "true"}, 2, "no time that a command may take"},
+		"no key":         {[]string{"--", "true"}, 2, "SKEP_JOB_POSTSCRIPT: it is no public key"},
 		"no such binary": {[]string{"--", "/no/such/binary"}, 127, "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out, errs bytes.Buffer
-			if name == "no time" {
+			switch name {
+			case "no time":
 				t.Setenv(postscript.DeadlineVariable, "soon")
+			case "no key":
+				t.Setenv(postscript.TokenVariable, "of-an-older-worker")
 			}
 			args := append([]string{"-work", t.TempDir(), "-secrets", filepath.Join(broken, "none")}, c.args...)
 			if code := run(t.Context(), args, &out, &errs); code != c.code || !strings.Contains(errs.String(), c.want) {

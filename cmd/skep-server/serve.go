@@ -139,7 +139,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	parts.Go(func() error { return engineChild.watch(partsCtx) })
 	parts.Go(func() error { return workerChild.watch(partsCtx) })
 	starts := engine.Starter{Runs: db, Engine: e}
-	parts.Go(func() error { return upkeep{db, starts, s.log}.run(partsCtx) })
+	parts.Go(func() error { return upkeep{db, starts, e, s.log}.run(partsCtx) })
 	timer := &schedule.Scheduler{Store: db, Starter: e, Log: s.log}
 	parts.Go(func() error { return timer.Run(partsCtx) })
 	err = s.dispatch(partsCtx, parts, db, starts)

@@ -27,7 +27,10 @@ type world struct {
 	effects   map[string][]byte
 	finished  []string // state: problem
 	result    Result
+	output    []byte // result, as it is stored
+	refuses   bool   // any output
 	logged    []string
+	lastLine  int
 	busy      error
 	last      bool
 	onceError error
@@ -53,6 +56,7 @@ type world struct {
 	storeless bool     // has no store of secrets
 	shown     []string // deployments
 	showError error
+	panics    string // the step at which the launcher does
 	seen      string // the cluster file of a job
 	lock      string // the secrets.lock of the last job
 }
@@ -82,7 +86,14 @@ func newWorld(kind controlplane.RunKind, input controlplane.Input) *world {
 func (w *world) Run(context.Context, controlplane.RunID) (controlplane.Run, error) { return w.run, nil }
 func (w *world) Begin(context.Context, controlplane.RunID) error                   { return w.busy }
 func (w *world) Finish(_ context.Context, _ controlplane.RunID, s controlplane.RunState, output []byte, problem string) error {
+	if w.refuses && output != nil {
+		return controlplane.ErrInvalid
+	}
 	w.finished = append(w.finished, strings.TrimSuffix(string(s)+": "+problem, ": "))
+	w.output, w.result = output, Result{}
+	if output == nil {
+		return nil
+	}
 	return json.Unmarshal(output, &w.result)
 }
 func (w *world) Once(ctx context.Context, _ controlplane.RunID, step string, f func(context.Context) ([]byte, error)) ([]byte, error) {
@@ -103,10 +114,11 @@ func (w *world) Deployed(context.Context, controlplane.Name) (controlplane.Commi
 }
 func (w *world) AppendLog(_ context.Context, _ controlplane.RunID, lines []controlplane.LogLine) error {
 	for _, l := range lines {
-		w.logged = append(w.logged, l.Text)
+		w.logged, w.lastLine = append(w.logged, l.Text), max(w.lastLine, l.N)
 	}
 	return nil
 }
+func (w *world) LastLine(context.Context, controlplane.RunID) (int, error) { return w.lastLine, nil }
 func (w *world) Forge(context.Context, controlplane.Provider, controlplane.Name) (controlplane.Forge, error) {
 	return w, w.forgeError
 }
@@ -189,6 +201,9 @@ func (w *world) Launch(_ context.Context, j Job) (Exit, error) {
 	}
 	w.lock = string(lock)
 	w.jobs = append(w.jobs, j)
+	if j.Step == w.panics {
+		panic("planted")
+	}
 	if j.Step == "deploy" && w.exits["deploy"].Code != 0 {
 		j.Output("stderr", "Error: service app_web: the health check fails")
 	}
@@ -197,17 +212,20 @@ func (w *world) Launch(_ context.Context, j Job) (Exit, error) {
 
 func (w *world) handle(t *testing.T) error {
 	t.Helper()
+	return w.worker().Handle(t.Context(), w.run.ID, w.last)
+}
+
+func (w *world) worker() *Worker {
 	environment := map[string]string{"DOCKER_HOST": "tcp://d:1"}
 	if !w.storeless {
 		environment["OP_CONNECT_HOST"] = "http://c"
 	}
-	worker := &Worker{
+	return &Worker{
 		Store: w, Previews: w, Forges: w, Starter: w, Launcher: w, URL: "https://skep.example.com", Log: slog.New(slog.DiscardHandler),
 		Metrics:     w.metrics,
 		Environment: environment,
 		Secrets:     map[string]secrets.Value{"op-connect-token": secrets.NewValue([]byte("planted"))},
 	}
-	return worker.Handle(t.Context(), w.run.ID, w.last)
 }
 
 func (w *world) steps() (out []string) {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -15,7 +16,7 @@ type lines struct {
 	store   Store
 	metrics *Metrics
 	run     controlplane.RunID
-	from    int // the number before the first line's
+	from    int // the number of the line before the first
 
 	mu      sync.Mutex
 	n       int
@@ -27,7 +28,23 @@ type lines struct {
 const (
 	maxLines = 10_000
 	maxLine  = 4 << 10
+	// maxLog is the number of the last line that a store takes.
+	maxLog = 1_000_000
+
+	flushTime = time.Second
+	// lastFlush is for the last lines of a job, whose run may be over.
+	lastFlush = 10 * time.Second
 )
+
+// lines goes on after what another worker, or another try, has said. from is the
+// least that it goes on after.
+func (w *Worker) lines(ctx context.Context, run controlplane.RunID, from int) (*lines, error) {
+	last, err := w.Store.LastLine(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	return &lines{store: w.Store, metrics: w.Metrics, run: run, from: min(max(from, last), maxLog-maxLines)}, nil
+}
 
 func (l *lines) add(stream, line string) {
 	l.mu.Lock()
@@ -56,6 +73,38 @@ func (l *lines) last() string {
 	return l.final
 }
 
+// during stores what is said while f runs, so that it can be followed, and is
+// there if this worker dies.
+func (l *lines) during(ctx context.Context, log *slog.Logger, f func()) {
+	ended := make(chan struct{})
+	var flushes sync.WaitGroup
+	flushes.Go(func() {
+		tick := time.NewTicker(flushTime)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ended:
+				return
+			case <-tick.C:
+				if err := l.finish(ctx); err != nil {
+					log.WarnContext(ctx, "lines of a run wait to be stored", "run", l.run, "error", err)
+				}
+			}
+		}
+	})
+	defer flushes.Wait()
+	defer close(ended)
+	f()
+}
+
+// finish is flush for a run that somebody may have ended.
+func (l *lines) finish(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlush)
+	defer cancel()
+	return l.flush(ctx)
+}
+
+// flush stores what waits. What could not be stored waits on.
 func (l *lines) flush(ctx context.Context) error {
 	l.mu.Lock()
 	waiting := l.waiting
@@ -64,5 +113,11 @@ func (l *lines) flush(ctx context.Context) error {
 	if len(waiting) == 0 {
 		return nil
 	}
-	return l.store.AppendLog(ctx, l.run, waiting)
+	err := l.store.AppendLog(ctx, l.run, waiting)
+	if err != nil {
+		l.mu.Lock()
+		l.waiting = append(waiting, l.waiting...)
+		l.mu.Unlock()
+	}
+	return err
 }

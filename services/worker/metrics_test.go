@@ -185,7 +185,7 @@ func TestMetricsOfCancelled(t *testing.T) {
 		cancel()
 		return Exit{}, context.Canceled
 	}), Metrics: m, Log: slog.New(slog.DiscardHandler)}
-	if _, err := w.launch(ctx, Job{Step: "plan"}); err == nil {
+	if _, err := w.launch(ctx, Job{Step: "plan"}, &lines{}); err == nil {
 		t.Fatal("it was not cancelled")
 	}
 	if got := value(t, r, "skep_worker_jobs_total", "outcome=cancelled", "step=plan"); got != 1 {

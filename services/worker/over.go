@@ -43,11 +43,7 @@ func (w *Worker) untilOver(ctx context.Context, id controlplane.RunID, ends func
 // is not done, and has undoTime for it.
 var changing = []string{"deploy", "rollback", "preview", "rotate", "destroy"}
 
-const (
-	undoTime = 5 * time.Minute
-	// lastFlush is for the last lines of a job, to be stored.
-	lastFlush = 10 * time.Second
-)
+const undoTime = 5 * time.Minute
 
 // Changes says whether a step changes the Swarm.
 func Changes(step string) bool { return slices.Contains(changing, step) }

@@ -47,26 +47,32 @@ func (w *Worker) doProject(ctx context.Context, run controlplane.Run, last bool)
 	}
 	bounded, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("the run took longer than %v", deadline))
 	defer cancel()
-	err = a.steps(bounded, run.Kind)
+	if a.lines.from > 0 {
+		a.lines.add("skep", "the run is tried again")
+	}
+	err = controlplane.Guard(func() error { return a.steps(bounded, run.Kind) }) // who waits for the run hears of it too
 	if cause := context.Cause(ctx); cause != nil {
 		return a.result, cause // somebody else does it, or nobody
 	}
 	if now, e := w.Store.Run(ctx, run.ID); e == nil && now.State.Over() { // and nobody has to be told twice
 		return a.result, fmt.Errorf("%w: run %s is %s", controlplane.ErrOver, run.ID, now.State)
 	}
-	if err != nil && !last && temporary(err) {
-		return a.result, err // it will be tried again
+	if err != nil && again(err, last) {
+		return a.result, err
 	}
 	return a.result, errors.Join(a.tell(ctx, run.Kind, err), err)
 }
 
 // attempt reads what a run is about.
 func (w *Worker) attempt(ctx context.Context, run controlplane.Run) (*attempt, error) {
-	a := &attempt{w: w, run: run, lines: &lines{store: w.Store, metrics: w.Metrics, run: run.ID}}
+	a := &attempt{w: w, run: run}
 	if err := json.Unmarshal(run.Input, &a.input); err != nil {
 		return nil, &failure{err: fmt.Errorf("read the run's input: %w", err)}
 	}
 	var err error
+	if a.lines, err = w.lines(ctx, run.ID, 0); err != nil {
+		return nil, err
+	}
 	if a.project, err = w.Store.Project(ctx, run.Project); errors.Is(err, controlplane.ErrNotFound) {
 		return nil, &failure{err: fmt.Errorf("project %s is gone", run.Project)}
 	} else if err != nil {
@@ -170,7 +176,9 @@ func (a *attempt) check(ctx context.Context) error {
 	if exit.Code != exitDone && exit.Code != exitChecks || json.Unmarshal(exit.Answer, &said) != nil {
 		return a.broken("skep check", exit)
 	}
-	a.result.Problems = said.Problems
+	for _, p := range said.Problems {
+		a.result.Problems = append(a.result.Problems, p.printable())
+	}
 	a.result.Summary = fmt.Sprintf("%s, %s", count(said.Errors, "error"), count(said.Warnings, "warning"))
 	if exit.Code == exitChecks {
 		return a.fail(errors.New("skep check found " + a.result.Summary))
@@ -189,7 +197,7 @@ func (a *attempt) plan(ctx context.Context, beforeSync bool) error {
 	if err != nil {
 		return err
 	}
-	a.result.Plan = string(exit.Answer) // one that cannot be applied says why
+	a.result.Plan = printable(string(exit.Answer)) // one that cannot be applied says why
 	if exit.Code != exitDone && exit.Code != exitPending {
 		return a.broken("skep plan", exit)
 	}
@@ -243,7 +251,7 @@ func (a *attempt) once(ctx context.Context, step string, f func(context.Context)
 		err := f(ctx)
 		var failed *failure
 		if errors.As(err, &failed) {
-			return json.Marshal(deployment{Problem: failed.Error()})
+			return json.Marshal(deployment{Problem: printable(failed.Error())})
 		}
 		if err != nil {
 			return nil, err
@@ -325,7 +333,7 @@ func (a *attempt) launch(ctx context.Context, step string, swarm, answer bool, a
 	j := Job{
 		Run: a.run.ID, Step: step, Tree: a.dir, Swarm: swarm, Deadline: deadline, Answer: answer,
 		Command: append([]string{"skep", "-C", folder}, args...),
-		Env:     map[string]string{}, Secrets: map[string]secrets.Value{}, Output: a.lines.add,
+		Env:     map[string]string{}, Secrets: map[string]secrets.Value{},
 	}
 	if swarm {
 		for name, value := range a.w.Environment {
@@ -339,15 +347,11 @@ func (a *attempt) launch(ctx context.Context, step string, swarm, answer bool, a
 	}
 	end := a.begin(&j)
 	defer end()
-	exit, err := a.w.launch(ctx, j)
+	exit, err := a.w.launch(ctx, j, a.lines)
 	if errors.Is(context.Cause(ctx), controlplane.ErrOver) {
 		a.result.Stopped = a.changing.Load()
 	}
-	// What it said last is kept although somebody ended it.
-	rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlush)
-	defer cancel()
-	err = errors.Join(err, a.lines.flush(rest))
-	if err != nil {
+	if err = errors.Join(err, a.lines.finish(ctx)); err != nil {
 		return Exit{}, fmt.Errorf("%w: skep %s: %w", errLaunch, step, err)
 	}
 	return exit, nil

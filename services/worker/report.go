@@ -147,7 +147,7 @@ func code(s string) string {
 }
 
 func oneLine(s string) string {
-	s, _, _ = strings.Cut(s, "\n")
+	s, _, _ = strings.Cut(printable(s), "\n")
 	if r := []rune(s); len(r) > 140 {
 		s = string(r[:139]) + "…"
 	}

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"skep/secrets"
@@ -34,7 +33,6 @@ const (
 	maxAttempts   = 50 // of a task, each with lines of its own
 	firstBackoff  = 10 * time.Second
 	longestBack   = time.Hour
-	flushTime     = time.Second
 	maxCredential = 64
 )
 
@@ -191,18 +189,21 @@ func (t *task) try(ctx context.Context, n int) (done tried, err error) {
 	if err != nil {
 		return tried{}, err
 	}
-	said := &lines{store: t.w.Store, metrics: t.w.Metrics, run: t.run.ID, from: (n - 1) * maxLines}
+	said, err := t.w.lines(ctx, t.run.ID, (n-1)*maxLines)
+	if err != nil {
+		return tried{}, err
+	}
 	j := Job{
 		Run: t.run.ID, Step: taskStep, Attempt: n, Tree: dir, Image: t.spec.Image, Command: t.spec.Command, Env: t.spec.Inputs,
-		Secrets: files, Files: event, Limits: t.spec.Limits, Deadline: t.spec.Deadline, Artefacts: true, Output: said.add,
+		Secrets: files, Files: event, Limits: t.spec.Limits, Deadline: t.spec.Deadline, Artefacts: true,
 	}
 	if j.Deadline <= 0 {
 		j.Deadline = deadline
 	}
-	exit, err := t.launch(ctx, j, said)
+	exit, err := t.w.launch(ctx, j, said)
 	switch {
 	case ctx.Err() != nil:
-		return tried{}, context.Cause(ctx)
+		return tried{}, errors.Join(context.Cause(ctx), said.finish(ctx))
 	case err != nil:
 		return tried{Problem: oneLine(fmt.Sprintf("%v: %v", errLaunch, err)), Final: errors.Is(err, ErrRefused), Ended: time.Now()}, said.flush(ctx)
 	}
@@ -224,30 +225,6 @@ func problem(exit Exit, said *lines) string {
 		why += ": " + last
 	}
 	return why
-}
-
-// launch runs the job while what it says is stored.
-func (t *task) launch(ctx context.Context, j Job, said *lines) (Exit, error) {
-	var flushes sync.WaitGroup
-	ended := make(chan struct{})
-	flushes.Go(func() {
-		tick := time.NewTicker(flushTime)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ended:
-				return
-			case <-tick.C:
-				if err := said.flush(ctx); err != nil && ctx.Err() == nil {
-					t.w.Log.WarnContext(ctx, "lines of a run are lost", "run", t.run.ID, "error", err)
-				}
-			}
-		}
-	})
-	exit, err := t.w.launch(ctx, j)
-	close(ended)
-	flushes.Wait()
-	return exit, err
 }
 
 // credentials are the files that the task named, and what wipes them.

@@ -85,6 +85,16 @@ func (s *taskStore) AppendLog(_ context.Context, _ controlplane.RunID, lines []c
 	return nil
 }
 
+func (s *taskStore) LastLine(context.Context, controlplane.RunID) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := 0
+	for _, l := range s.log {
+		last = max(last, l.N)
+	}
+	return last, nil
+}
+
 func (s *taskStore) Task(context.Context, controlplane.Name) (controlplane.Task, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,6 +150,8 @@ func (s *taskStore) worker(l launcherFunc) *Worker {
 }
 
 func (s *taskStore) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var lines []string
 	for _, l := range s.log {
 		lines = append(lines, fmt.Sprintf("%d %s %s", l.N, l.Stream, l.Text))

@@ -63,8 +63,8 @@ func outcome(ctx context.Context, exit Exit, err error) string {
 	return jobEnded
 }
 
-// launch runs a job in a span of its step.
-func (w *Worker) launch(ctx context.Context, j Job) (Exit, error) {
+// launch runs a job in a span of its step, and stores what it says meanwhile.
+func (w *Worker) launch(ctx context.Context, j Job, said *lines) (exit Exit, err error) {
 	ctx, span := tracer.Start(ctx, j.Step, trace.WithAttributes(attribute.String("skep.run", string(j.Run))))
 	defer span.End()
 	if parent := traceparent(ctx); parent != "" && j.Step == taskStep {
@@ -74,8 +74,9 @@ func (w *Worker) launch(ctx context.Context, j Job) (Exit, error) {
 		}
 		j.Env["TRACEPARENT"] = parent // https://opentelemetry.io/docs/specs/otel/context/env-carriers/
 	}
+	j.Output = said.add
 	begun := time.Now()
-	exit, err := w.Launcher.Launch(ctx, j)
+	said.during(ctx, w.Log, func() { exit, err = w.Launcher.Launch(ctx, j) })
 	w.Metrics.job(j.Step, outcome(ctx, exit, err), time.Since(begun))
 	span.SetAttributes(attribute.Int("process.exit.code", exit.Code))
 	if err != nil || exit.Killed != "" {

@@ -28,7 +28,7 @@ func TestTaskHasTrace(t *testing.T) {
 			return Exit{}, nil
 		})}
 		inputs := map[string]string{"INPUT": "1"}
-		if _, err := w.launch(c.ctx, Job{Step: c.step, Env: inputs}); err != nil {
+		if _, err := w.launch(c.ctx, Job{Step: c.step, Env: inputs}, &lines{}); err != nil {
 			t.Fatal(err)
 		}
 		if got["TRACEPARENT"] != c.want || got["INPUT"] != "1" || len(inputs) != 1 {

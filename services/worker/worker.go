@@ -6,7 +6,6 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +26,8 @@ type Store interface {
 	// Deployed is the commit of the project's last deploy, empty for none.
 	Deployed(ctx context.Context, project controlplane.Name) (controlplane.Commit, error)
 	AppendLog(ctx context.Context, id controlplane.RunID, lines []controlplane.LogLine) error
+	// LastLine is the number of the last line of a run's log, 0 if there is none.
+	LastLine(ctx context.Context, id controlplane.RunID) (int, error)
 }
 
 // Forges opens the provider of a project.
@@ -58,18 +59,6 @@ type Worker struct {
 	Log         *slog.Logger
 }
 
-// Result is what a run leaves in Run.Output.
-type Result struct {
-	Summary  string    `json:"summary"`
-	Changes  bool      `json:"changes,omitempty"` // the plan has some
-	Problems []Problem `json:"problems,omitempty"`
-	Plan     string    `json:"plan,omitempty"` // Markdown
-	Deployed bool      `json:"deployed,omitempty"`
-	// Commit is the one that was deployed.
-	Commit  controlplane.Commit `json:"commit,omitempty"`
-	Stopped bool                `json:"stopped,omitempty"` // somebody ended it while it changed the Swarm
-}
-
 // failure is a run that failed on its own account: another try gives the same.
 type failure struct {
 	result Result
@@ -80,7 +69,8 @@ func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
 // Handle does a run from its start to its end, or goes on where it was left. An
-// error asks for another try; there is none after the last.
+// error asks for another try; there is none after the last. ErrBusy asks for one
+// later, also after the last: somebody else is at the run, or at one before it.
 func (w *Worker) Handle(ctx context.Context, id controlplane.RunID, last bool) error {
 	run, err := w.Store.Run(ctx, id)
 	if errors.Is(err, controlplane.ErrNotFound) {
@@ -111,7 +101,16 @@ func (w *Worker) Handle(ctx context.Context, id controlplane.RunID, last bool) e
 func (w *Worker) try(ctx context.Context, run controlplane.Run, last bool) (controlplane.RunState, error) {
 	id, log := run.ID, w.Log.With("run", run.ID, "kind", run.Kind)
 	log.InfoContext(ctx, "run begins")
-	result, err := w.do(ctx, run, last)
+	var result Result
+	// A run that makes the worker panic has failed, and the worker goes on.
+	err := controlplane.Guard(func() (err error) {
+		result, err = w.do(ctx, run, last)
+		return err
+	})
+	var broken *controlplane.Panic
+	if errors.As(err, &broken) {
+		log.ErrorContext(ctx, "a run made the worker panic", "panic", broken.Kind, "stack", broken.Stack)
+	}
 	var failed *failure
 	state, problem := controlplane.RunSucceeded, ""
 	switch {
@@ -122,7 +121,7 @@ func (w *Worker) try(ctx context.Context, run controlplane.Run, last bool) (cont
 		return w.over(ctx, id, result)
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx) // the engine gives it to somebody else
-	case err != nil && !last && temporary(err):
+	case err != nil && again(err, last):
 		log.WarnContext(ctx, "run is tried again", "error", err)
 		return "", err
 	case err != nil:
@@ -130,11 +129,15 @@ func (w *Worker) try(ctx context.Context, run controlplane.Run, last bool) (cont
 	}
 	log.InfoContext(ctx, "run ends", "state", state, "problem", problem)
 	ended(ctx, state)
-	output, err := json.Marshal(result)
+	output, err := result.encode()
 	if err != nil {
 		return "", err
 	}
 	err = w.Store.Finish(ctx, id, state, output, problem)
+	if errors.Is(err, controlplane.ErrInvalid) { // it would never end
+		log.ErrorContext(ctx, "a run ends without its result, which the store does not take", "error", err)
+		err = w.Store.Finish(ctx, id, state, nil, problem)
+	}
 	if errors.Is(err, controlplane.ErrOver) { // superseded or cancelled meanwhile
 		log.InfoContext(ctx, "the run's result is not wanted any more", "error", err)
 		return w.over(ctx, id, result)
@@ -145,12 +148,18 @@ func (w *Worker) try(ctx context.Context, run controlplane.Run, last bool) (cont
 	return state, nil
 }
 
+// again says whether a run that came to an error is tried again.
+func again(err error, last bool) bool {
+	return errors.Is(err, controlplane.ErrBusy) || !last && temporary(err)
+}
+
 // temporary says whether another try may end otherwise: all but what the run
 // itself is at fault for, or what a provider or a launcher will refuse again. A
 // store that is away, above all, fails no run.
 func temporary(err error) bool {
 	var failed *failure
-	if errors.As(err, &failed) {
+	var broken *controlplane.Panic
+	if errors.As(err, &failed) || errors.As(err, &broken) {
 		return false
 	}
 	if errors.Is(err, errLaunch) && !errors.Is(err, ErrRefused) {

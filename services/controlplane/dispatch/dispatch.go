@@ -279,8 +279,16 @@ func because(o outcome, err error) result {
 	return result{outcome: o, reason: reason}
 }
 
-// decide finds out what a delivery starts, and starts it.
-func (d *Dispatcher) decide(ctx context.Context, in controlplane.Delivery) result {
+// decide finds out what a delivery starts, and starts it. One that makes it panic
+// has failed: tried again, it would end every server in turn.
+func (d *Dispatcher) decide(ctx context.Context, in controlplane.Delivery) (r result) {
+	defer func() {
+		if value := recover(); value != nil {
+			p := controlplane.Recovered(value)
+			d.options.Log.ErrorContext(ctx, "a delivery made the dispatcher panic", "id", in.ID, "panic", p.Kind, "stack", p.Stack)
+			r = because(failed, p)
+		}
+	}()
 	runs, reason, err := d.runs(ctx, in)
 	switch {
 	case errors.Is(err, controlplane.ErrInvalid):

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,6 +61,40 @@ func TestDispatch(t *testing.T) {
 			if r := o.row(i + 1); r.State != state || r.Error == "" {
 				t.Errorf("delivery %d is %s: %s", i+2, r.State, r.Error)
 			}
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// panicking is an outbox in which one repository's projects cannot be looked up.
+type panicking struct{ *outbox }
+
+func (p panicking) ProjectsOf(ctx context.Context, provider controlplane.Provider, r controlplane.Repository) ([]controlplane.Project, error) {
+	if r == "acme/broken" {
+		panic("planted")
+	}
+	return p.outbox.ProjectsOf(ctx, provider, r)
+}
+
+// A delivery that makes the dispatcher panic has failed, and those after it go on.
+func TestDispatchPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, e := newOutbox(1), newEngine()
+		stop := run(t, panicking{o}, e, o.wake)
+		if _, _, err := o.Add(t.Context(), controlplane.Delivery{
+			Source: 1, Provider: controlplane.GitHub, Event: "push", Delivery: "1", Body: []byte(pushBody("acme/broken")),
+		}); err != nil {
+			t.Fatal(err)
+		}
+		o.push(t, 1, "000001")
+		synctest.Wait()
+		if r := o.row(0); r.State != controlplane.DeliveryFailed || !strings.Contains(r.Error, "it panicked (string)") {
+			t.Errorf("the delivery is %s: %s", r.State, r.Error)
+		}
+		if len(e.runs()) != 1 || o.row(1).State != controlplane.DeliveryDispatched {
+			t.Errorf("the next one started %+v", e.runs())
 		}
 		if err := stop(); err != nil {
 			t.Error(err)

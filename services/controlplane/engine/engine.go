@@ -67,6 +67,7 @@ const (
 	waitingCalls = 64
 )
 
+// classes are all of them, the most urgent first.
 var classes = []controlplane.Priority{controlplane.Critical, controlplane.Normal, controlplane.Batch}
 
 // input is what Hatchet keeps of a run.
@@ -99,12 +100,13 @@ func Open(a Address, log *slog.Logger) (*Engine, error) {
 			}, append(common[:len(common):len(common)],
 				hatchet.WithWorkflowIdempotency(hatchet.IdempotencyConfig{Expression: "input.run", TTL: remembered}))...),
 			// Hatchet knows its keys by tenant, not by task. A group of the task is
-			// cheaper than one of the workflow.
+			// cheaper than one of the workflow. A run without a queue waits for nobody
+			// else's: two workers have it.
 			inTurn: c.NewStandaloneTask("skep-"+string(class)+"-in-turn", func(ctx hatchet.Context, in input) (struct{}, error) {
 				return struct{}{}, e.run(ctx, class, in, true)
 			}, append(common[:len(common):len(common)],
 				hatchet.WithWorkflowIdempotency(hatchet.IdempotencyConfig{Expression: `input.run + "/" + string(input.turn)`, TTL: remembered}),
-				hatchet.WithConcurrency(&types.Concurrency{Expression: "input.queue", MaxRuns: &one, LimitStrategy: &strategy}))...),
+				hatchet.WithConcurrency(&types.Concurrency{Expression: `input.queue == "" ? input.run : input.queue`, MaxRuns: &one, LimitStrategy: &strategy}))...),
 		}
 	}
 	return e, nil

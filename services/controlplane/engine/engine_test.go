@@ -54,46 +54,68 @@ func conform(b *bed) {
 	b.release("slow1")
 	b.wait(time.Minute, "after", "end")
 
-	// A worker that is told to end finishes what it has, and the engine hears of it.
+	// A worker that is told to end finishes what it has, and the engine hears of it,
+	// also of what panicked.
 	slow2 := b.run("slow2", "")
 	b.wait(time.Minute, "slow2", "begin")
+	broken := b.run("slow-panic", "")
+	b.wait(time.Minute, "slow-panic", "begin")
 	stopped := make(chan struct{})
 	go func() { w.stop(); close(stopped) }()
 	b.release("slow2")
+	b.wait(time.Minute, "slow2", "end")
+	b.release("slow-panic")
 	<-stopped
 	if got := b.said("slow2"); !slices.Contains(got, "end") {
 		b.Errorf("the worker left slow2 at %q", got)
 	}
-	for deadline := time.Now().Add(20 * time.Second); !b.completed(slow2); {
+	for deadline := time.Now().Add(20 * time.Second); !b.completed(slow2) || b.failure(broken) == ""; {
 		if time.Now().After(deadline) { // what was not heard never is: there is no worker
-			b.Fatal("the worker ended, and the engine does not know that slow2 is done")
+			b.Fatalf("the worker ended; the engine knows that slow2 is done: %v, and why a run failed: %q", b.completed(slow2), b.failure(broken))
 		}
 		time.Sleep(20 * time.Millisecond) // a poll
+	}
+	if why := b.failure(broken); strings.Contains(why, planted) || !strings.Contains(why, "it panicked (string)") {
+		b.Errorf("the engine hears that a run failed: %q", why)
 	}
 	b.run("none", "")
 	b.worker("w2")
 	b.wait(2*time.Minute, "none", "end")
+	b.wait(2*time.Minute, "slow-panic", "end")
 	if got := b.said("slow2"); len(got) != 2 {
 		b.Errorf("slow2 said %q", got)
 	}
 }
 
 // completed says whether the engine knows that a run is done.
-func (b *bed) completed(run controlplane.RunID) bool {
+func (b *bed) completed(run controlplane.RunID) (done bool) {
+	b.Helper()
+	b.ask(&done, `SELECT EXISTS (SELECT FROM v1_task_event e
+		JOIN v1_payload p ON p.id = e.task_id AND p.inserted_at = e.task_inserted_at AND p.type = 'TASK_INPUT'
+		WHERE e.event_type = 'COMPLETED' AND p.inline_content #>> '{input,run}' = $1)`, run)
+	return done
+}
+
+// failure is why a run failed, as the engine heard it.
+func (b *bed) failure(run controlplane.RunID) (why string) {
+	b.Helper()
+	b.ask(&why, `SELECT coalesce(string_agg(e.error_message, ' '), '') FROM v1_task_events_olap e
+		JOIN v1_payload p ON p.id = e.task_id AND p.inserted_at = e.task_inserted_at AND p.type = 'TASK_INPUT'
+		WHERE e.event_type = 'FAILED' AND p.inline_content #>> '{input,run}' = $1`, run)
+	return why
+}
+
+// ask asks the engine's database.
+func (b *bed) ask(answer any, query string, arguments ...any) {
 	b.Helper()
 	conn, err := pgx.Connect(b.Context(), b.hatchet)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer conn.Close(b.Context())
-	var done bool
-	err = conn.QueryRow(b.Context(), `SELECT EXISTS (SELECT FROM v1_task_event e
-		JOIN v1_payload p ON p.id = e.task_id AND p.inserted_at = e.task_inserted_at AND p.type = 'TASK_INPUT'
-		WHERE e.event_type = 'COMPLETED' AND p.inline_content #>> '{input,run}' = $1)`, run).Scan(&done)
-	if err != nil {
+	if err := conn.QueryRow(b.Context(), query, arguments...).Scan(answer); err != nil {
 		b.Fatal(err)
 	}
-	return done
 }
 
 // Runs that come at once are done one at a time if they are of one queue, by
@@ -118,10 +140,28 @@ func TestQueues(t *testing.T) {
 
 	// A run that the engine never heard of holds up nobody: who comes after it
 	// does it first.
-	b.store("forgotten", "line")
+	b.store(controlplane.Normal, "forgotten", "line")
 	b.run("behind", "line")
 	b.wait(time.Minute, "behind", "end")
 	b.inOrder("line", 2)
+
+	// A worker leaves runs of a higher class to those who take them, and has the
+	// engine hear of them. What holds up a run of a higher class is done for it.
+	b.workerOf("w3", b.address, controlplane.Batch)
+	b.store(controlplane.Critical, "above", "mixed")
+	b.runAs(controlplane.Batch, "below", "mixed")
+	b.wait(2*time.Minute, "below", "end")
+	b.inOrder("mixed", 2)
+	if above, below := b.by("above"), b.by("below"); above == "w3" || below != "w3" {
+		t.Errorf("%s did the critical run, and %s the one of the batch", above, below)
+	}
+	b.store(controlplane.Batch, "lifted", "held")
+	b.runAs(controlplane.Critical, "urgent", "held")
+	b.wait(2*time.Minute, "urgent", "end")
+	b.inOrder("held", 2)
+	if lifted := b.by("lifted"); lifted == "w3" {
+		t.Error("a critical run waited for a worker of the batch")
+	}
 }
 
 // inOrder checks that the runs of a queue were done one after the other, in the
@@ -171,7 +211,7 @@ func TestEngineCrash(t *testing.T) {
 	}
 	b.release("slow1")
 	b.wait(time.Minute, "slow1", "end")
-	later := b.store("later", "")
+	later := b.store(controlplane.Normal, "later", "")
 	deadline := time.Now().Add(2 * time.Minute)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()

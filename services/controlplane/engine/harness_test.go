@@ -63,12 +63,17 @@ func runEngine(ctx context.Context) error {
 }
 
 // workerConfig is a worker's. Its runs note in a table that they begin and end;
-// those whose name starts with "slow" end when their name is in the table go.
+// those whose name starts with "slow" end when their name is in the table go, and
+// those whose name ends with "panic" panic the first time.
 type workerConfig struct {
 	Engine   engine.Address
 	Database string
 	Name     string
+	Classes  []controlplane.Priority
 }
+
+// planted is what a handler panics with: nobody may read it.
+const planted = "planted-password"
 
 func runWorker(ctx context.Context) error {
 	var c workerConfig
@@ -122,6 +127,15 @@ func runWorker(ctx context.Context) error {
 				_ = db.QueryRow(ctx, "SELECT EXISTS (SELECT FROM go WHERE run = $1)", run.Key).Scan(&free)
 			}
 		}
+		if strings.HasSuffix(run.Key, "panic") {
+			var before int
+			if err := db.QueryRow(ctx, "SELECT count(*) FROM said WHERE run = $1", run.Key).Scan(&before); err != nil {
+				return err
+			}
+			if before == 1 {
+				panic(planted)
+			}
+		}
 		if strings.HasPrefix(run.Key, "crowd") {
 			if _, err := db.Exec(ctx, "SELECT pg_sleep(0.02)"); err != nil {
 				return err
@@ -130,7 +144,7 @@ func runWorker(ctx context.Context) error {
 		return errors.Join(note("end"), runs.Finish(ctx, id, controlplane.RunSucceeded, nil, ""))
 	}
 	return e.Work(ctx, engine.Worker{
-		Name: c.Name, Classes: []controlplane.Priority{controlplane.Critical, controlplane.Normal}, Slots: 20, Grace: time.Minute,
+		Name: c.Name, Classes: c.Classes, Slots: 20, Grace: time.Minute,
 		Queues: queues, Handle: handle,
 	})
 }
@@ -290,8 +304,13 @@ func (b *bed) worker(name string) *part {
 
 func (b *bed) workerAt(name string, to engine.Address) *part {
 	b.Helper()
+	return b.workerOf(name, to, controlplane.Critical, controlplane.Normal)
+}
+
+func (b *bed) workerOf(name string, to engine.Address, classes ...controlplane.Priority) *part {
+	b.Helper()
 	ready := make(chan struct{}, 10)
-	p := b.start("worker", workerConfig{to, b.url, name}, func([]byte) error { ready <- struct{}{}; return nil })
+	p := b.start("worker", workerConfig{to, b.url, name, classes}, func([]byte) error { ready <- struct{}{}; return nil })
 	<-ready
 	return p
 }
@@ -299,9 +318,14 @@ func (b *bed) workerAt(name string, to engine.Address) *part {
 // run stores a run and gives it to the engine.
 func (b *bed) run(name, queue string) controlplane.RunID {
 	b.Helper()
+	return b.runAs(controlplane.Normal, name, queue)
+}
+
+func (b *bed) runAs(class controlplane.Priority, name, queue string) controlplane.RunID {
+	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), 2*time.Minute)
 	defer cancel()
-	run := b.store(name, queue)
+	run := b.store(class, name, queue)
 	if err := b.client.Start(ctx, run); err != nil {
 		b.Error(err)
 	}
@@ -309,9 +333,9 @@ func (b *bed) run(name, queue string) controlplane.RunID {
 }
 
 // store keeps a run of which the engine does not hear.
-func (b *bed) store(name, queue string) controlplane.Run {
+func (b *bed) store(class controlplane.Priority, name, queue string) controlplane.Run {
 	b.Helper()
-	run := controlplane.Run{Key: name, Kind: controlplane.RunTask, Queue: queue, Priority: controlplane.Normal}
+	run := controlplane.Run{Key: name, Kind: controlplane.RunTask, Queue: queue, Priority: class}
 	var err error
 	if run.ID, _, err = b.runs.Start(b.Context(), run); err != nil {
 		b.Error(err)
@@ -344,6 +368,15 @@ func (b *bed) said(run string) []string {
 		b.Fatal(err)
 	}
 	return out
+}
+
+// by is the worker that ended a run.
+func (b *bed) by(run string) (worker string) {
+	b.Helper()
+	if err := b.db.QueryRow(b.Context(), "SELECT worker FROM said WHERE run = $1 AND what = 'end'", run).Scan(&worker); err != nil {
+		b.Errorf("who ended %s: %v", run, err)
+	}
+	return worker
 }
 
 // wait polls until a run has said something.

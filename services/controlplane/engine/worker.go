@@ -25,24 +25,17 @@ var tracer = otel.Tracer("skep/services/controlplane/engine")
 // Handler does a run. It is called at least once for each, now and then twice
 // at the same time: the store says who goes on. An error is the machinery's,
 // and the run is tried again unless this was the last time; a run that failed
-// on its own account is recorded by the handler, which then returns nil.
-// ErrBusy says that another run of its queue comes first.
+// on its own account is recorded by the handler, which then returns nil. A panic
+// is an error. ErrBusy says that somebody else is at the run, or at one of its
+// queue that comes first: it comes again, and no time counts.
 type Handler func(ctx context.Context, run controlplane.RunID, last bool) error
-
-// Queues are held by who works on runs of theirs, in any process.
-type Queues interface {
-	// Enter takes a queue until leave is called, or until this process dies.
-	// ErrBusy if another has it. held ends when the queue is lost before it is
-	// left, to somebody who found it free for longer than settle.
-	Enter(ctx context.Context, queue string) (held context.Context, leave func(), err error)
-	// First is the run that comes first in the queue of another one, that one at
-	// the latest, and whether it was begun. A run that is over has none before it.
-	First(ctx context.Context, run controlplane.RunID) (first controlplane.RunID, running bool, err error)
-}
 
 // Worker takes runs.
 type Worker struct {
-	Name    string
+	Name string
+	// Classes are those of the runs that it takes. It does a run of a lower class
+	// too where that comes first in the queue of one that it takes, and none of a
+	// higher class: a run waits for no worker that is less urgent than itself.
 	Classes []controlplane.Priority
 	Slots   int           // runs at once
 	Grace   time.Duration // for the runs that go on when no more are taken
@@ -54,8 +47,10 @@ type Worker struct {
 type handler struct {
 	mu      sync.Mutex
 	do      Handler
+	classes []controlplane.Priority
 	queues  Queues
-	drain   chan struct{} // closed when no more are taken
+	tell    func(context.Context, controlplane.Run) // the engine of a run that it may not have heard of
+	drain   chan struct{}                           // closed when no more are taken
 	running sync.WaitGroup
 
 	unanswered int           // runs of which the engine does not know yet how they ended
@@ -142,7 +137,7 @@ func (e *Engine) Work(ctx context.Context, o Worker) error {
 	defer cancel(nil)
 	h := &e.work
 	h.mu.Lock()
-	h.queues, h.drain = o.Queues, make(chan struct{})
+	h.classes, h.queues, h.tell, h.drain = o.Classes, o.Queues, e.tell, make(chan struct{})
 	h.do = func(ctx context.Context, run controlplane.RunID, last bool) error {
 		ctx, stop := context.WithCancelCause(ctx)
 		defer stop(nil)
@@ -192,7 +187,16 @@ func (e *Engine) Work(ctx context.Context, o Worker) error {
 
 // run is what Hatchet calls; in turn, when it lets no other run of the queue
 // through before this one has ended.
-func (e *Engine) run(ctx hatchet.Context, class controlplane.Priority, in input, inTurn bool) error {
+func (e *Engine) run(ctx hatchet.Context, class controlplane.Priority, in input, inTurn bool) (err error) {
+	// The SDK would tell the engine of a panic when nobody waits for its answer any
+	// more, and quote it.
+	defer func() {
+		if value := recover(); value != nil {
+			p := controlplane.Recovered(value)
+			e.log.ErrorContext(ctx, "a run made the worker panic", "run", in.Run, "panic", p.Kind, "stack", p.Stack)
+			err = p
+		}
+	}()
 	if err := e.work.begin(); err != nil {
 		return err
 	}
@@ -207,7 +211,7 @@ func (e *Engine) run(ctx hatchet.Context, class controlplane.Priority, in input,
 	signs.Go(func() { e.live(alive, ctx, in.Run) })
 	defer signs.Wait()
 	defer stop()
-	err := e.work.queued(ctx, in, inTurn, ctx.RetryCount() >= attempts)
+	err = e.work.queued(ctx, class, in, inTurn, ctx.RetryCount() >= attempts)
 	if errors.Is(err, controlplane.ErrBusy) {
 		// Waiting is no attempt, and takes a slot from nobody else's queue. The SDK
 		// makes a child of what is started with its own context.
@@ -219,104 +223,13 @@ func (e *Engine) run(ctx hatchet.Context, class controlplane.Priority, in input,
 	return err
 }
 
-const (
-	// waitPoll is how often a run whose turn it is looks whether its queue is free:
-	// what has it was given to a worker directly.
-	waitPoll = 200 * time.Millisecond
-	// settle is how long a run that was begun is left to its worker, which does not
-	// have its queue: it died, or its session with the database did, and it comes
-	// back for the queue.
-	settle = 5 * time.Second
-)
-
-// queued does a run while it has its queue, after those that come before it:
-// they may not have been given to anybody yet, or not to somebody who lives.
-// ErrBusy if somebody else is at it, and the run has to wait for its turn.
-func (h *handler) queued(ctx context.Context, in input, inTurn, last bool) error {
-	own := controlplane.RunID(in.Run)
-	if in.Queue == "" {
-		return h.do(ctx, own, last)
-	}
-	held, first, leave, err := h.enter(ctx, in, inTurn)
-	if err != nil {
-		return err
-	}
-	err = func() error {
-		defer leave() // whatever becomes of the handler
-		for first != own {
-			if err := h.doBefore(held, first, last); err != nil {
-				return err
-			}
-			next, _, err := h.queues.First(held, own)
-			if err := errors.Join(err, h.drained()); err != nil {
-				return err
-			}
-			if next == first {
-				return fmt.Errorf("run %s was done and is not over", first)
-			}
-			first = next
-		}
-		return h.do(held, own, last)
-	}()
-	if inTurn && errors.Is(err, controlplane.ErrBusy) {
-		if err := h.pause(ctx, settle); err != nil {
-			return err
-		}
-	}
-	return err
-}
-
-// doBefore does a run on behalf of one that waits for it.
-func (h *handler) doBefore(ctx context.Context, run controlplane.RunID, last bool) error {
-	ctx, span := tracer.Start(ctx, "run before", trace.WithAttributes(attribute.String("skep.run", string(run))))
-	defer span.End()
-	err := h.do(ctx, run, last)
-	if err != nil {
-		span.SetStatus(codes.Error, "")
-	}
-	return err
-}
-
-// enter takes a queue, with the run that comes first. It takes no run from a
-// worker that is there.
-func (h *handler) enter(ctx context.Context, in input, inTurn bool) (context.Context, controlplane.RunID, func(), error) {
-	var left controlplane.RunID // by its worker, it seems
-	for {
-		wait := waitPoll
-		held, leave, err := h.queues.Enter(ctx, in.Queue)
-		switch {
-		case err == nil:
-			first, running, err := h.queues.First(held, controlplane.RunID(in.Run))
-			if err == nil && (!running || first == left) {
-				return held, first, leave, nil
-			}
-			leave()
-			if err != nil {
-				return nil, "", nil, err
-			}
-			left, wait = first, settle
-		case inTurn && errors.Is(err, controlplane.ErrBusy):
-			left = ""
-		default:
-			return nil, "", nil, err
-		}
-		if err := h.pause(ctx, wait); err != nil {
-			return nil, "", nil, err
-		}
-	}
-}
-
-// pause ends early with an error when no more runs are taken.
-func (h *handler) pause(ctx context.Context, length time.Duration) error {
-	timer := time.NewTimer(length)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-h.drain:
-		return errDraining
-	case <-ctx.Done():
-		return ctx.Err()
+// tell has the engine start a run that others wait for, which it may never have
+// heard of: whoever stored it may have died. One that it knows changes nothing.
+func (e *Engine) tell(ctx context.Context, run controlplane.Run) {
+	bounded, cancel := context.WithTimeout(ctx, tellTime)
+	defer cancel()
+	if err := e.Start(bounded, run); err != nil && ctx.Err() == nil {
+		e.log.WarnContext(ctx, "the engine did not hear of a run that others wait for", "run", run.ID, "error", err)
 	}
 }
 

@@ -211,6 +211,12 @@ func TestLogsAndArtefacts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if last, err := s.LastLine(t.Context(), run); err != nil || last != 5 {
+		t.Errorf("LastLine = %d, %v", last, err)
+	}
+	if last, err := s.LastLine(t.Context(), newRun(t, s, "silent", "")); err != nil || last != 0 {
+		t.Errorf("LastLine of a run that said nothing = %d, %v", last, err)
+	}
 	got, err := s.ReadLog(t.Context(), run, 2, 2)
 	if err != nil || len(got) != 2 || got[0].Text != "line 3" || got[1].N != 4 || got[0].Stream != "stdout" {
 		t.Errorf("ReadLog = %+v, %v", got, err)

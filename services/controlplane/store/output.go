@@ -41,6 +41,20 @@ func (s *Store) AppendLog(ctx context.Context, id controlplane.RunID, lines []co
 	return s.do(ctx, action, func(q *db.Queries) error { return q.AppendLog(ctx, p) })
 }
 
+// LastLine is the number of the last line of a run's log, 0 if there is none.
+func (s *Store) LastLine(ctx context.Context, id controlplane.RunID) (int, error) {
+	action := fmt.Sprintf("look up the end of the log of run %s", id)
+	if _, err := controlplane.ParseRunID(string(id)); err != nil {
+		return 0, fmt.Errorf("%s: %w", action, err)
+	}
+	var last int32
+	err := s.do(ctx, action, func(q *db.Queries) (err error) {
+		last, err = q.LastLine(ctx, string(id))
+		return err
+	})
+	return int(last), err
+}
+
 // ReadLog returns lines after the one of a number, in order.
 func (s *Store) ReadLog(ctx context.Context, id controlplane.RunID, after, limit int) ([]controlplane.LogLine, error) {
 	action := fmt.Sprintf("read the log of run %s", id)

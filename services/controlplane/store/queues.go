@@ -190,16 +190,16 @@ func (q *Queues) end(ctx context.Context, conn *pgxpool.Conn) {
 	_ = conn.Hijack().Close(ctx) // it is gone already, if that fails
 }
 
-// First is what the queue of a run is to do next: another run, which is before
-// it, or the run itself, also where that is over. running says that the run was
-// begun; whoever asks has the queue, so its worker has not.
-func (q *Queues) First(ctx context.Context, own controlplane.RunID) (first controlplane.RunID, running bool, err error) {
+// First is what the queue of a run is to do next, by its id, class and state:
+// another run, which is before it, or the run itself, also where that is over.
+// Whoever asks has the queue, so the worker of one that was begun has not.
+func (q *Queues) First(ctx context.Context, own controlplane.RunID) (controlplane.Run, error) {
 	row, err := db.New(q.pool).FirstRun(ctx, string(own))
 	if errors.Is(err, pgx.ErrNoRows) {
-		return own, false, nil
+		return controlplane.Run{ID: own}, nil
 	}
 	if err != nil {
-		return "", false, fmt.Errorf("look which run comes before %s: %w", own, err)
+		return controlplane.Run{}, fmt.Errorf("look which run comes before %s: %w", own, err)
 	}
-	return controlplane.RunID(row.ID), row.Running, nil
+	return controlplane.Run{ID: controlplane.RunID(row.ID), Priority: controlplane.Priority(row.Priority), State: controlplane.RunState(row.State)}, nil
 }

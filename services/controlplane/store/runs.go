@@ -201,6 +201,19 @@ func (s *Store) ListRuns(ctx context.Context, filter RunFilter, page Page) (runs
 	return runs, next, err
 }
 
+// WaitingRuns are some of the runs that were stored before a time, are not over,
+// and of which no worker has a step: by id, queue and priority.
+func (s *Store) WaitingRuns(ctx context.Context, before time.Time) (runs []controlplane.Run, err error) {
+	err = s.do(ctx, "list the runs that wait", func(q *db.Queries) error {
+		rows, err := q.WaitingRuns(ctx, before, maxPage)
+		runs = convert(rows, func(r db.WaitingRunsRow) controlplane.Run {
+			return controlplane.Run{ID: controlplane.RunID(r.ID), Queue: r.Queue, Priority: controlplane.Priority(r.Priority)}
+		})
+		return err
+	})
+	return runs, err
+}
+
 // Unfinished returns the runs of a task that wait or work, without inputs and
 // outputs.
 func (s *Store) Unfinished(ctx context.Context, task controlplane.Name) ([]controlplane.Run, error) {

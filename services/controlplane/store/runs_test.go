@@ -2,8 +2,10 @@ package store_test
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -209,9 +211,9 @@ func TestOrder(t *testing.T) {
 	}
 	first := func(own, want controlplane.RunID, running bool) {
 		t.Helper()
-		got, begun, err := queues.First(t.Context(), own)
-		if err != nil || got != want || begun != running {
-			t.Errorf("First = %s, running %v, %v; want %s, %v", got, begun, err, want, running)
+		got, err := queues.First(t.Context(), own)
+		if err != nil || got.ID != want || (got.State == controlplane.RunRunning) != running {
+			t.Errorf("First = %+v, %v; want %s, running %v", got, err, want, running)
 		}
 	}
 	second, third := line("second", 8, true), line("third", 9, false)
@@ -290,5 +292,38 @@ func TestRunEvents(t *testing.T) {
 		if last := string(events[len(events)-1].Data); !strings.Contains(last, `"succeeded"`) || !strings.Contains(last, string(id)) {
 			t.Errorf("the last event says %s", last)
 		}
+	}
+}
+
+// A run that nobody works on waits, also one that was begun.
+func TestWaitingRuns(t *testing.T) {
+	s, _ := newStore(t)
+	soon := time.Now().Add(time.Hour) // clocks differ
+	queued, begun := newRun(t, s, "queued", "homelab/main"), newRun(t, s, "begun", "")
+	held, over := newRun(t, s, "held", ""), newRun(t, s, "over", "")
+	if err := errors.Join(s.Begin(t.Context(), begun), s.Begin(t.Context(), held), s.Finish(t.Context(), over, controlplane.RunFailed, nil, "")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Once(t.Context(), begun, "done", func(context.Context) ([]byte, error) { return []byte("{}"), nil }); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Once(t.Context(), held, "task", func(context.Context) ([]byte, error) {
+		runs, err := s.WaitingRuns(t.Context(), soon)
+		slices.SortFunc(runs, func(a, b controlplane.Run) int { return cmp.Compare(a.ID, b.ID) })
+		want := []controlplane.Run{{ID: queued, Queue: "homelab/main", Priority: controlplane.Normal}, {ID: begun, Priority: controlplane.Normal}}
+		slices.SortFunc(want, func(a, b controlplane.Run) int { return cmp.Compare(a.ID, b.ID) })
+		if err != nil || !reflect.DeepEqual(runs, want) {
+			t.Errorf("waiting are %+v, %v", runs, err)
+		}
+		return nil, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if runs, err := s.WaitingRuns(t.Context(), soon); err != nil || len(runs) != 3 {
+		t.Errorf("once nobody has a step of it there are %d, %v", len(runs), err)
+	}
+	if runs, err := s.WaitingRuns(t.Context(), time.Now().Add(-time.Hour)); err != nil || len(runs) != 0 {
+		t.Errorf("an hour ago there were %+v, %v", runs, err)
 	}
 }

@@ -57,7 +57,8 @@ func TestPostscript(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", filepath.Join(from, artefact.Folder, "link")); err != nil {
 		t.Fatal(err)
 	}
-	token := NewToken()
+	key := newKey(t)
+	token := key.Token()
 	before := "no new line \x1e at the end\x1e" + string(token)[:5]
 	said := bytes.NewBufferString(before)
 	answer := bytes.Repeat([]byte("{}\n"), lineBytes)
@@ -68,7 +69,7 @@ func TestPostscript(t *testing.T) {
 	said.WriteString(after)
 	for _, size := range []int{1, 2, 7, 4096, 16 << 10, said.Len()} {
 		var out bytes.Buffer
-		s := NewSplitter(token, &out)
+		s := NewSplitter(key, &out)
 		for part := range slices.Chunk(said.Bytes(), size) {
 			if n, err := s.Write(part); n != len(part) || err != nil {
 				t.Fatalf("Write = %d, %v", n, err)
@@ -92,7 +93,7 @@ func TestPostscript(t *testing.T) {
 	}
 	// Another run's is output like any other.
 	var out bytes.Buffer
-	other := NewSplitter(NewToken(), &out)
+	other := NewSplitter(newKey(t), &out)
 	if _, err := other.Write(said.Bytes()); err != nil || other.Close() != nil || other.Begun() || !bytes.Equal(out.Bytes(), said.Bytes()) {
 		t.Errorf("another run's splitter took %d bytes of %d, %v", said.Len()-out.Len(), said.Len(), err)
 	}
@@ -100,10 +101,11 @@ func TestPostscript(t *testing.T) {
 
 func TestNoteAlone(t *testing.T) {
 	var said bytes.Buffer
-	if err := Write(&said, "token", "", Note{Memory: true}); err != nil {
+	key := newKey(t)
+	if err := Write(&said, key.Token(), "", Note{Memory: true}); err != nil {
 		t.Fatal(err)
 	}
-	s := NewSplitter("token", io.Discard)
+	s := NewSplitter(key, io.Discard)
 	if _, err := s.Write(said.Bytes()); err != nil {
 		t.Fatal(err)
 	}
@@ -112,10 +114,19 @@ func TestNoteAlone(t *testing.T) {
 	}
 }
 
-// forge makes lines as a job could that knows the token.
-func forge(t *testing.T, headers []*tar.Header, content string) []byte {
+func newKey(t *testing.T) Key {
 	t.Helper()
-	var archive, said bytes.Buffer
+	key, err := NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// pack makes an archive as a job could.
+func pack(t *testing.T, headers []*tar.Header, content string) []byte {
+	t.Helper()
+	var archive bytes.Buffer
 	zipped, err := gzip.NewWriterLevel(&archive, gzip.BestSpeed)
 	if err != nil {
 		t.Fatal(err)
@@ -137,16 +148,118 @@ func forge(t *testing.T, headers []*tar.Header, content string) []byte {
 	if err := errors.Join(w.Close(), zipped.Close()); err != nil {
 		t.Fatal(err)
 	}
-	for part := range slices.Chunk(archive.Bytes(), lineBytes) {
-		said.WriteString(opening + "token " + base64.StdEncoding.EncodeToString(part) + "\n")
+	return archive.Bytes()
+}
+
+// seal seals an archive for a token.
+func seal(t *testing.T, to Token, archive []byte) []byte {
+	t.Helper()
+	var sealed bytes.Buffer
+	s, err := newSealer(&sealed, to)
+	if err != nil {
+		t.Fatal(err)
 	}
-	said.WriteString(opening + "token .\n")
+	if _, err := s.Write(archive); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return sealed.Bytes()
+}
+
+// lined makes the lines of a token.
+func lined(to Token, content []byte) []byte {
+	var said bytes.Buffer
+	for part := range slices.Chunk(content, lineBytes) {
+		said.WriteString(opening + string(to) + " " + base64.StdEncoding.EncodeToString(part) + "\n")
+	}
+	said.WriteString(opening + string(to) + " .\n")
 	return said.Bytes()
+}
+
+// flip changes a byte, counted from the end if at is negative.
+func flip(content []byte, at int) []byte {
+	if at < 0 {
+		at += len(content)
+	}
+	content = bytes.Clone(content)
+	content[at] ^= 1
+	return content
+}
+
+// What travels in the log says nothing to who reads it, and is of no use once it
+// was changed.
+func TestSealed(t *testing.T) {
+	const secret = "planted-in-an-answer"
+	key, random := newKey(t), make([]byte, 4*lineBytes)
+	rand.Read(random)
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"key.pem": secret, "random": string(random)})
+	var said bytes.Buffer
+	if err := Write(&said, key.Token(), dir, Note{Answer: []byte(secret)}); err != nil {
+		t.Fatal(err)
+	}
+	var sealed []byte
+	for line := range strings.Lines(said.String()) {
+		_, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		if part, err := base64.StdEncoding.DecodeString(text); err == nil && text != end {
+			sealed = append(sealed, part...)
+		}
+	}
+	if len(sealed) < len(random) || bytes.Contains(sealed, random[:16]) || bytes.Contains(sealed, []byte(secret)) || bytes.Contains(sealed, []byte{0x1f, 0x8b, 8}) {
+		t.Errorf("what %d bytes in the log are can be seen", len(sealed))
+	}
+	if want := lined(key.Token(), sealed); !bytes.Equal(said.Bytes(), want) {
+		t.Fatal("the test does not know how lines are made")
+	}
+
+	second, chunk := encapsulated+sealedBytes, sealedBytes
+	swapped := slices.Concat(sealed[:encapsulated], sealed[second:second+chunk], sealed[encapsulated:second], sealed[second+chunk:])
+	for name, content := range map[string][]byte{
+		"whole": sealed, "of another key": seal(t, newKey(t).Token(), []byte("x")), "changed": flip(sealed, second+3), "another key's half": flip(sealed, 3),
+		"swapped": swapped, "without a chunk": slices.Concat(sealed[:second], sealed[second+chunk:]), "cut between chunks": sealed[:second+chunk],
+		"cut": sealed[:second+chunk+40], "all but a byte": sealed[:len(sealed)-1], "no chunk": sealed[:encapsulated], "half a key": sealed[:encapsulated-1],
+	} {
+		s := NewSplitter(key, io.Discard)
+		if _, err := s.Write(lined(key.Token(), content)); err != nil {
+			t.Fatal(err)
+		}
+		note, err := s.Unpack(t.TempDir())
+		read, cut := newOpener(bytes.NewReader(content), key)
+		if cut == nil {
+			_, cut = io.Copy(io.Discard, read)
+		}
+		if errors.Is(cut, ErrBroken) == (name == "whole") {
+			t.Errorf("%s: %v", name, cut)
+		}
+		if name == "whole" {
+			if err != nil || string(note.Answer) != secret {
+				t.Errorf("whole: %+v, %v", note, err)
+			}
+		} else if !errors.Is(err, ErrBroken) || note.Answer != nil {
+			t.Errorf("%s: %+v, %v", name, note, err)
+		}
+		if err := s.Discard(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, none := range []Token{"token", "", key.Token() + "AA", Token(strings.Repeat("A", 43))} {
+		if err := Write(io.Discard, none, "", Note{}); err == nil {
+			t.Errorf("something is sealed for %q", none)
+		}
+	}
 }
 
 // Whatever a job hands back, nothing of it lies outside, nothing of it is more
 // than a job may leave, and a part of it is nothing.
 func TestForged(t *testing.T) {
+	key := newKey(t)
+	token := key.Token()
+	mark := opening + string(token) + " "
+	forge := func(headers []*tar.Header, content string) []byte {
+		return lined(token, seal(t, token, pack(t, headers, content)))
+	}
 	reg := func(name string) *tar.Header { return &tar.Header{Typeflag: tar.TypeReg, Name: name} }
 	many := []*tar.Header{}
 	for i := range artefact.MaxFiles + 1 {
@@ -156,40 +269,41 @@ func TestForged(t *testing.T) {
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		large = append(large, reg("files/"+name))
 	}
-	whole := forge(t, []*tar.Header{reg("files/a"), reg(noteName)}, "{}")
+	archive := pack(t, []*tar.Header{reg("files/a"), reg(noteName)}, "{}")
+	whole := lined(token, seal(t, token, archive))
 	for name, c := range map[string]struct {
 		said []byte
 		want string
 	}{
-		"up":            {forge(t, []*tar.Header{reg("files/a"), reg("files/../../up"), reg(noteName)}, "{}"), "no name of a file"},
-		"up and down":   {forge(t, []*tar.Header{reg("files/a/../b"), reg(noteName)}, "{}"), "no name of a file"},
-		"root":          {forge(t, []*tar.Header{reg("files/a"), reg("files//etc/up"), reg(noteName)}, "{}"), "no name of a file"},
-		"elsewhere":     {forge(t, []*tar.Header{reg("files/a"), reg("up"), reg(noteName)}, "{}"), "no name of a file"},
-		"a link":        {forge(t, []*tar.Header{{Typeflag: tar.TypeSymlink, Name: "files/a", Linkname: "/etc"}, reg("files/a/up"), reg(noteName)}, "{}"), "is no file"},
-		"a hard link":   {forge(t, []*tar.Header{{Typeflag: tar.TypeLink, Name: "files/a", Linkname: "/etc/passwd"}, reg(noteName)}, "{}"), "is no file"},
-		"a device":      {forge(t, []*tar.Header{{Typeflag: tar.TypeBlock, Name: "files/a", Devmajor: 8}, reg(noteName)}, "{}"), "is no file"},
-		"twice":         {forge(t, []*tar.Header{reg("files/a"), reg("files/a"), reg(noteName)}, "{}"), "exists"},
-		"below a file":  {forge(t, []*tar.Header{reg("files/a"), reg("files/a/b"), reg(noteName)}, "{}"), "file exists"},
-		"many":          {forge(t, append(many, reg(noteName)), "{}"), "more files"},
-		"a large file":  {forge(t, []*tar.Header{reg("files/a"), reg(noteName)}, strings.Repeat("x", artefact.MaxFile+1)), "larger ones"},
-		"a lot":         {forge(t, large, strings.Repeat("x", artefact.MaxFile)), "more files"},
-		"two answers":   {forge(t, []*tar.Header{reg("files/a"), reg(answerName), reg(answerName), reg(noteName)}, "{}"), "two answers"},
-		"a long answer": {forge(t, []*tar.Header{reg("files/a"), reg(answerName), reg(noteName)}, strings.Repeat("x", MaxAnswer)+"x"), "larger ones"},
-		"no note":       {forge(t, []*tar.Header{reg("files/a")}, "{}"), "EOF"},
-		"a broken note": {forge(t, []*tar.Header{reg("files/a"), reg(noteName)}, "{"), "EOF"},
-		"no base64":     {[]byte(opening + "token ~\n" + string(whole)), "illegal base64"},
-		"no gzip":       {[]byte(opening + "token eA==\n" + opening + "token .\n"), "EOF"},
+		"up":            {forge([]*tar.Header{reg("files/a"), reg("files/../../up"), reg(noteName)}, "{}"), "no name of a file"},
+		"up and down":   {forge([]*tar.Header{reg("files/a/../b"), reg(noteName)}, "{}"), "no name of a file"},
+		"root":          {forge([]*tar.Header{reg("files/a"), reg("files//etc/up"), reg(noteName)}, "{}"), "no name of a file"},
+		"elsewhere":     {forge([]*tar.Header{reg("files/a"), reg("up"), reg(noteName)}, "{}"), "no name of a file"},
+		"a link":        {forge([]*tar.Header{{Typeflag: tar.TypeSymlink, Name: "files/a", Linkname: "/etc"}, reg("files/a/up"), reg(noteName)}, "{}"), "is no file"},
+		"a hard link":   {forge([]*tar.Header{{Typeflag: tar.TypeLink, Name: "files/a", Linkname: "/etc/passwd"}, reg(noteName)}, "{}"), "is no file"},
+		"a device":      {forge([]*tar.Header{{Typeflag: tar.TypeBlock, Name: "files/a", Devmajor: 8}, reg(noteName)}, "{}"), "is no file"},
+		"twice":         {forge([]*tar.Header{reg("files/a"), reg("files/a"), reg(noteName)}, "{}"), "exists"},
+		"below a file":  {forge([]*tar.Header{reg("files/a"), reg("files/a/b"), reg(noteName)}, "{}"), "file exists"},
+		"many":          {forge(append(many, reg(noteName)), "{}"), "more files"},
+		"a large file":  {forge([]*tar.Header{reg("files/a"), reg(noteName)}, strings.Repeat("x", artefact.MaxFile+1)), "larger ones"},
+		"a lot":         {forge(large, strings.Repeat("x", artefact.MaxFile)), "more files"},
+		"two answers":   {forge([]*tar.Header{reg("files/a"), reg(answerName), reg(answerName), reg(noteName)}, "{}"), "two answers"},
+		"a long answer": {forge([]*tar.Header{reg("files/a"), reg(answerName), reg(noteName)}, strings.Repeat("x", MaxAnswer)+"x"), "larger ones"},
+		"no note":       {forge([]*tar.Header{reg("files/a")}, "{}"), "EOF"},
+		"a broken note": {forge([]*tar.Header{reg("files/a"), reg(noteName)}, "{"), "EOF"},
+		"no base64":     {[]byte(mark + "~\n" + string(whole)), "illegal base64"},
+		"no gzip":       {lined(token, seal(t, token, []byte("x"))), "EOF"},
 		"no end":        {whole[:len(whole)-3], "end is missing"},
-		"nothing":       {[]byte(opening + "token .\n"), "end is missing"},
-		"a long line":   {[]byte(opening + "token " + strings.Repeat("A", 2*maxLine) + "\n" + string(whole)), "has no end"},
-		"a flipped bit": {change(t, whole, 40), "cannot be read"},
-		"a check sum":   {change(t, whole, -8), "invalid checksum"},
+		"nothing":       {[]byte(mark + ".\n"), "end is missing"},
+		"a long line":   {[]byte(mark + strings.Repeat("A", 2*maxLine) + "\n" + string(whole)), "has no end"},
+		"not sealed":    {lined(token, archive), "not what /skep-job sealed"},
+		"a check sum":   {lined(token, seal(t, token, flip(archive, -8))), "invalid checksum"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			tree := filepath.Join(dir, "tree")
 			write(t, tree, map[string]string{"old": "x"})
-			s := NewSplitter("token", io.Discard)
+			s := NewSplitter(key, io.Discard)
 			if _, err := s.Write(c.said); err != nil {
 				t.Fatal(err)
 			}
@@ -208,34 +322,18 @@ func TestForged(t *testing.T) {
 	}
 }
 
-// change changes a byte of the archive in the one line that said has before its
-// end: from its end if at is negative.
-func change(t *testing.T, said []byte, at int) []byte {
-	t.Helper()
-	line, last, _ := strings.Cut(string(said), "\n")
-	start, text, _ := strings.Cut(line, " ")
-	archive, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if at < 0 {
-		at += len(archive)
-	}
-	archive[at] ^= 1
-	return []byte(start + " " + base64.StdEncoding.EncodeToString(archive) + "\n" + last)
-}
-
 // A job that goes on and on does not fill the worker's disk.
 func TestEndless(t *testing.T) {
-	s := NewSplitter("token", io.Discard)
-	line := []byte(opening + "token " + base64.StdEncoding.EncodeToString(make([]byte, lineBytes)) + "\n")
-	for range maxArchive/lineBytes + 100 {
+	key := newKey(t)
+	s := NewSplitter(key, io.Discard)
+	line := []byte(opening + string(key.Token()) + " " + base64.StdEncoding.EncodeToString(make([]byte, lineBytes)) + "\n")
+	for range maxSealed/lineBytes + 100 {
 		if _, err := s.Write(line); err != nil {
 			t.Fatal(err)
 		}
 	}
 	info, err := s.spool.Stat()
-	if err != nil || info.Size() > maxArchive {
+	if err != nil || info.Size() > maxSealed {
 		t.Errorf("the spool has %d bytes, %v", info.Size(), err)
 	}
 	if _, err := s.Unpack(t.TempDir()); !errors.Is(err, ErrBroken) || !strings.Contains(err.Error(), "longer than") {

@@ -28,12 +28,15 @@ const (
 	maxHeader  = 4 << 10
 	maxNote    = 1 << 20
 	maxArchive = artefact.MaxBytes + artefact.MaxFiles*maxHeader + MaxAnswer + maxNote
+	// Sealed, it is longer by that of each chunk, far below a hundredth.
+	maxSealed = maxArchive + maxArchive/100
 )
 
 // Splitter takes the postscript out of a job's output, wherever writes cut it,
 // and hands on the rest.
 type Splitter struct {
 	to   io.Writer
+	key  Key
 	mark []byte
 
 	held   []byte // what may become the mark, or the line after it
@@ -44,9 +47,9 @@ type Splitter struct {
 	err    error
 }
 
-// NewSplitter hands on to a writer what is not the token's.
-func NewSplitter(t Token, to io.Writer) *Splitter {
-	return &Splitter{to: to, mark: []byte(opening + string(t) + " ")}
+// NewSplitter hands on to a writer what is not for the key.
+func NewSplitter(k Key, to io.Writer) *Splitter {
+	return &Splitter{to: to, key: k, mark: []byte(opening + string(k.Token()) + " ")}
 }
 
 // Begun says whether any of the postscript has come, Ended whether all has.
@@ -136,8 +139,8 @@ func (s *Splitter) take(text string) {
 		s.fail(fmt.Errorf("%w: %w", ErrBroken, err))
 		return
 	}
-	if s.size += int64(len(part)); s.size > maxArchive {
-		s.fail(fmt.Errorf("%w: it is longer than %d MiB", ErrBroken, maxArchive>>20))
+	if s.size += int64(len(part)); s.size > maxSealed {
+		s.fail(fmt.Errorf("%w: it is longer than %d MiB", ErrBroken, maxSealed>>20))
 		return
 	}
 	if s.spool == nil {
@@ -190,7 +193,11 @@ func (s *Splitter) Unpack(dir string) (n Note, err error) {
 	if _, err := s.spool.Seek(0, io.SeekStart); err != nil {
 		return Note{}, err
 	}
-	zipped, err := gzip.NewReader(s.spool)
+	opened, err := newOpener(s.spool, s.key)
+	if err != nil {
+		return Note{}, err
+	}
+	zipped, err := gzip.NewReader(opened)
 	if err != nil {
 		return Note{}, fmt.Errorf("%w: %w", ErrBroken, err)
 	}

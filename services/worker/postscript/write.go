@@ -1,19 +1,19 @@
 // Package postscript is what the first process of a job's container adds to the
 // job's output when the command has ended: the files that the command leaves,
 // and what became of it. Of a container on another node a Swarm gives nothing
-// back but its exit code and its output, so it travels there, in lines that
-// begin with a token that no other run knows. It links the standard library
+// back but its exit code and its output, so it travels there, sealed, in lines
+// that begin with a token that no other run knows. It links the standard library
 // alone, for it runs inside jobs too.
 package postscript
 
 import (
 	"archive/tar"
 	"compress/gzip"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
+	"time"
 
 	"skep/services/worker/artefact"
 )
@@ -26,17 +26,15 @@ const (
 	DeadlineVariable  = "SKEP_JOB_DEADLINE"   // what the command may take, as in 1h30m
 )
 
-// Token marks the lines of one run's postscript. The job can find it out, and
-// forge its own postscript with it, which says no more than its output may.
-type Token string
-
-// NewToken makes one that nobody knows.
-func NewToken() Token { return Token(rand.Text()) }
-
 // Note says what became of a command.
 type Note struct {
 	Late   bool `json:"late,omitempty"`   // it was ended at its deadline
 	Memory bool `json:"memory,omitempty"` // the kernel killed a process of it for want of memory
+	// Begun is when the first process began, Ready when the tree was in its place,
+	// Ended when the command had ended: by the clock of the job's node.
+	Begun time.Time `json:"begun,omitzero"`
+	Ready time.Time `json:"ready,omitzero"`
+	Ended time.Time `json:"ended,omitzero"`
 	// Left are the artefacts that are left out.
 	Left []Left `json:"left,omitempty"`
 	// Answer is what the command wrote to its standard output, with nothing
@@ -72,9 +70,12 @@ const (
 // empty.
 func Write(to io.Writer, t Token, dir string, n Note) error {
 	lines := &lineWriter{to: to, token: t}
-	zipped := gzip.NewWriter(lines)
+	sealed, err := newSealer(lines, t)
+	if err != nil {
+		return err
+	}
+	zipped := gzip.NewWriter(sealed)
 	archive := tar.NewWriter(zipped)
-	var err error
 	if dir != "" {
 		err = artefact.Read(dir, func(name string, content []byte) error { return entry(archive, filePrefix+name, content) }, func(name, why string) error {
 			n.Left = append(n.Left, Left{name, why})
@@ -88,7 +89,7 @@ func Write(to io.Writer, t Token, dir string, n Note) error {
 	if err = errors.Join(err, e); err != nil {
 		return err
 	}
-	return errors.Join(entry(archive, noteName, note), archive.Close(), zipped.Close(), lines.close())
+	return errors.Join(entry(archive, noteName, note), archive.Close(), zipped.Close(), sealed.Close(), lines.close())
 }
 
 func entry(archive *tar.Writer, name string, content []byte) error {

@@ -136,9 +136,6 @@ func (p *place) writeSecrets(values map[string]secrets.Value) error {
 	return nil
 }
 
-// copy lets nobody fork meanwhile: a child would have the file open for writing
-// until it runs its own program, and a binary that is open cannot be run
-// (golang.org/issue/22315).
 func (p *place) writeFiles(files map[string][]byte) error {
 	if len(files) == 0 {
 		return nil
@@ -157,6 +154,9 @@ func (p *place) writeFiles(files map[string][]byte) error {
 	return nil
 }
 
+// copy lets nobody fork meanwhile: a child would have the file open for writing
+// until it runs its own program, and a binary that is open cannot be run
+// (golang.org/issue/22315).
 func (p *place) copy(from, to string, mode os.FileMode) (err error) {
 	in, err := os.Open(from)
 	if err != nil {

@@ -354,6 +354,17 @@ func TestJobOutputIsBounded(t *testing.T) {
 	}
 }
 
+// A line that makes this process panic breaks its own job, which ends although
+// it has more to say than a pipe holds.
+func TestJobOutputPanics(t *testing.T) {
+	j := newJob(t, "say=begun", "flood=1000000,end")
+	j.Output, j.Deadline = func(string, string) { panic("planted") }, time.Hour
+	var broken *controlplane.Panic
+	if exit, err := j.launcher.Launch(t.Context(), j.Job); !errors.As(err, &broken) || broken.Kind != "string" {
+		t.Errorf("Launch = %+v, %v", exit, err)
+	}
+}
+
 func TestJobLimits(t *testing.T) {
 	j := newJob(t, "limits")
 	// The kernel counts all processes of the jobs' user, other tests' as well.

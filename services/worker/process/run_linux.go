@@ -96,10 +96,16 @@ func run(ctx context.Context, p *place, j worker.Job, grace time.Duration) (work
 		return worker.Exit{}, err
 	}
 	var reads sync.WaitGroup
-	reads.Go(func() { p.read(io.TeeReader(stdout, answer), func(line string) { j.Output("stdout", line) }) })
-	reads.Go(func() { p.read(stderr, func(line string) { j.Output("stderr", line) }) })
+	var broken [2]error
+	reads.Go(func() {
+		broken[0] = p.read(io.TeeReader(stdout, answer), func(line string) { j.Output("stdout", line) })
+	})
+	reads.Go(func() { broken[1] = p.read(stderr, func(line string) { j.Output("stderr", line) }) })
 	reads.Wait()
 	err = cmd.Wait()
+	if e := errors.Join(broken[:]...); e != nil {
+		return worker.Exit{}, e
+	}
 
 	exit := worker.Exit{Code: cmd.ProcessState.ExitCode(), Answer: answer.Bytes()}
 	var ended *exec.ExitError
@@ -181,11 +187,17 @@ func reap(cmd *exec.Cmd) error {
 	return nil
 }
 
-// read hands on lines with secrets masked.
-func (p *place) read(r io.Reader, line func(string)) {
-	lines := output.Lines(line)
-	masked := p.mask.Writer(lines)
-	_, _ = io.Copy(masked, r) // an end is an end: the pipe's last writer is gone
-	_ = masked.Close()        // nothing behind it fails
-	_ = lines.Close()
+// read hands on lines with secrets masked. One that makes this process panic is
+// an error, and the job can write on.
+func (p *place) read(r io.Reader, line func(string)) error {
+	err := controlplane.Guard(func() error {
+		lines := output.Lines(line)
+		masked := p.mask.Writer(lines)
+		_, _ = io.Copy(masked, r) // an end is an end: the pipe's last writer is gone
+		_ = masked.Close()        // nothing behind it fails
+		_ = lines.Close()
+		return nil
+	})
+	_, _ = io.Copy(io.Discard, r)
+	return err
 }

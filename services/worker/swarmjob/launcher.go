@@ -124,6 +124,8 @@ func (l Launcher) Launch(ctx context.Context, j worker.Job) (worker.Exit, error)
 	defer func() {
 		rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), graceOf(j)+removeTime)
 		defer cancel()
+		rest, end := phase(rest, "remove job")
+		defer end()
 		if err := l.remove(rest, []string{p.name}, labelLaunch+"="+launch); err != nil {
 			l.Log.WarnContext(ctx, "a job is not removed yet; the sweeper goes on", "run", j.Run, "job", p.name, "error", err)
 		}
@@ -140,6 +142,8 @@ func (l Launcher) Launch(ctx context.Context, j worker.Job) (worker.Exit, error)
 
 // create makes all that a job has, the service last.
 func (l Launcher) create(ctx context.Context, p plan) (service string, err error) {
+	ctx, end := phase(ctx, "create job")
+	defer end()
 	if p.network != nil {
 		if _, err := l.API.NetworkCreate(ctx, p.name, *p.network); err != nil {
 			return "", fmt.Errorf("create the job's network: %w", err)

@@ -36,7 +36,7 @@ func newLogs(api API, service string, p plan) *logs {
 	out := output.Lines(func(line string) { p.job.Output("stdout", line) })
 	errs := output.Lines(func(line string) { p.job.Output("stderr", line) })
 	hideOut, hideErrs := p.mask.Writer(out), p.mask.Writer(errs)
-	g.post = postscript.NewSplitter(p.token, hideOut)
+	g.post = postscript.NewSplitter(p.key, hideOut)
 	ended := sync.OnceFunc(func() { close(g.ended) })
 	g.out = &stream{parts: []io.WriteCloser{g.post, hideOut, out}, heard: func() {
 		if g.post.Ended() {

@@ -32,7 +32,7 @@ type plan struct {
 	secrets []swarm.SecretSpec
 	service swarm.ServiceSpec
 	mask    *output.Mask
-	token   postscript.Token
+	key     postscript.Key // of what it hands back
 }
 
 // launch marks all that this launch made.
@@ -69,14 +69,18 @@ func newPlan(l Launcher, j worker.Job, launch string) (plan, error) {
 	if len(j.Command) == 0 && j.Image == "" {
 		return plan{}, fmt.Errorf("%w: the job has neither command nor image", worker.ErrRefused)
 	}
-	p := plan{job: j, name: name(j), token: postscript.NewToken()}
+	key, err := postscript.NewKey()
+	if err != nil {
+		return plan{}, err
+	}
+	p := plan{job: j, name: name(j), key: key}
 	marks := labels(j, launch)
 	values, err := hidden(j)
 	if err != nil {
 		return plan{}, err
 	}
 	p.mask = output.NewMask(values...)
-	spec := containerSpec(l, j, p.token)
+	spec := containerSpec(l, j, p.key.Token())
 	spec.Labels = marks
 	if j.Image == "" {
 		parts, err := chunks(j.Tree)

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/client"
 
+	"skep/services/controlplane"
 	"skep/services/worker"
 	"skep/services/worker/postscript"
 )
@@ -39,7 +40,15 @@ func (l Launcher) watch(ctx context.Context, p plan, service string) (worker.Exi
 	defer logs.discard()
 	following, stop := context.WithCancel(context.WithoutCancel(ctx)) // to the last word
 	var followed sync.WaitGroup
-	followed.Go(func() { logs.follow(following) })
+	var broken error // what the job says passes through there
+	followed.Go(func() {
+		broken = controlplane.Guard(func() error {
+			logs.follow(following)
+			return nil
+		})
+	})
+	defer followed.Wait() // also if this panics
+	defer stop()
 	exit, err := l.wait(ctx, p, service)
 	late := errors.Is(err, errDeadline) || errors.Is(context.Cause(ctx), errDeadline)
 	if ctx.Err() != nil && !late || errors.Is(err, errRemoved) {
@@ -47,6 +56,9 @@ func (l Launcher) watch(ctx context.Context, p plan, service string) (worker.Exi
 	}
 	stop()
 	followed.Wait()
+	if broken != nil {
+		return worker.Exit{}, broken
+	}
 
 	switch {
 	case late:
@@ -110,6 +122,7 @@ func (l Launcher) unpack(ctx context.Context, p plan, post *postscript.Splitter,
 		l.Log.WarnContext(ctx, "what a job handed back is lost", "run", p.job.Run, "job", p.name, "error", err)
 		p.job.Output("skep", "what the job handed back is lost: "+string(p.mask.Bytes([]byte(err.Error()))))
 	}
+	phases(ctx, note)
 	if p.job.Answer {
 		exit.Answer = note.Answer
 	}

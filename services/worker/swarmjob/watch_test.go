@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
 
+	"skep/services/controlplane"
 	"skep/services/worker"
 	"skep/services/worker/postscript"
 )
@@ -83,7 +84,7 @@ func TestLastWordsComeLate(t *testing.T) {
 		}
 		var text, log bytes.Buffer
 		text.WriteString("taken back\n")
-		if err := postscript.Write(&text, p.token, "", postscript.Note{}); err != nil {
+		if err := postscript.Write(&text, p.key.Token(), "", postscript.Note{}); err != nil {
 			t.Fatal(err)
 		}
 		header := binary.BigEndian.AppendUint32([]byte{1, 0, 0, 0}, uint32(text.Len())) // 1: standard output
@@ -101,6 +102,27 @@ func TestLastWordsComeLate(t *testing.T) {
 		}
 		if took := time.Since(began); took != late {
 			t.Errorf("it was listened to for %v", took)
+		}
+	})
+}
+
+// A line that makes this process panic breaks its own job, and no other.
+func TestOutputPanics(t *testing.T) {
+	tree := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		job := worker.Job{
+			Run: "01234567-89ab-7def-8123-456789abcdef", Step: "deploy", Tree: tree, Command: []string{"skep", "deploy"}, Deadline: time.Hour,
+			Output: func(string, string) { panic("planted") },
+		}
+		p, err := newPlan(Launcher{Image: "skep:1"}, job, "launch")
+		if err != nil {
+			t.Fatal(err)
+		}
+		log := append(binary.BigEndian.AppendUint32([]byte{1, 0, 0, 0}, 6), "hello\n"...) // 1: standard output
+		l := Launcher{API: removedSwarm{log: log}, Log: slog.New(slog.DiscardHandler)}
+		var broken *controlplane.Panic
+		if _, err := l.watch(t.Context(), p, "service"); !errors.As(err, &broken) || broken.Kind != "string" {
+			t.Errorf("watch = %v", err)
 		}
 	})
 }

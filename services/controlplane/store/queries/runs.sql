@@ -32,13 +32,22 @@ WHERE r.id = @id AND (r.state = 'running' OR r.state = 'queued' AND NOT EXISTS (
 
 -- name: FirstRun :one
 -- What the queue of a run that is not over is to do next, that run at the latest.
-SELECT f.id, f.state = 'running' AS running
+SELECT f.id, f.priority, f.state
 FROM run own
 JOIN run f ON f.queue = own.queue AND f.state IN ('queued', 'running')
 WHERE own.id = @id AND own.state IN ('queued', 'running')
     AND (f.state = 'running' OR (f.delivery, f.seq) <= (own.delivery, own.seq))
-ORDER BY running DESC, f.delivery, f.seq
+ORDER BY (f.state = 'running') DESC, f.delivery, f.seq
 LIMIT 1;
+
+-- name: WaitingRuns :many
+-- Some of the runs that are not over and that nobody has a step of; another time, others.
+SELECT r.id, r.queue, r.priority
+FROM run r
+WHERE r.state IN ('queued', 'running') AND r.created < @before
+    AND NOT EXISTS (SELECT FROM effect e WHERE e.run_id = r.id AND e.result IS NULL AND e.until > now())
+ORDER BY random()
+LIMIT @max_rows;
 
 -- name: FinishRun :execrows
 UPDATE run SET state = @state, output = @output, error = @error, ended = now()
@@ -131,6 +140,9 @@ FROM (
         unnest(@lines::text[]) AS line
 ) l
 ON CONFLICT (run_id, n) DO NOTHING;
+
+-- name: LastLine :one
+SELECT coalesce(max(n), 0)::integer FROM run_log WHERE run_id = @run_id;
 
 -- name: ReadLog :many
 SELECT n, at, stream, line FROM run_log

@@ -214,26 +214,38 @@ func (q *Queries) FinishRun(ctx context.Context, arg FinishRunParams) (int64, er
 }
 
 const firstRun = `-- name: FirstRun :one
-SELECT f.id, f.state = 'running' AS running
+SELECT f.id, f.priority, f.state
 FROM run own
 JOIN run f ON f.queue = own.queue AND f.state IN ('queued', 'running')
 WHERE own.id = $1 AND own.state IN ('queued', 'running')
     AND (f.state = 'running' OR (f.delivery, f.seq) <= (own.delivery, own.seq))
-ORDER BY running DESC, f.delivery, f.seq
+ORDER BY (f.state = 'running') DESC, f.delivery, f.seq
 LIMIT 1
 `
 
 type FirstRunRow struct {
-	ID      string
-	Running bool
+	ID       string
+	Priority string
+	State    string
 }
 
 // What the queue of a run that is not over is to do next, that run at the latest.
 func (q *Queries) FirstRun(ctx context.Context, id string) (FirstRunRow, error) {
 	row := q.db.QueryRow(ctx, firstRun, id)
 	var i FirstRunRow
-	err := row.Scan(&i.ID, &i.Running)
+	err := row.Scan(&i.ID, &i.Priority, &i.State)
 	return i, err
+}
+
+const lastLine = `-- name: LastLine :one
+SELECT coalesce(max(n), 0)::integer FROM run_log WHERE run_id = $1
+`
+
+func (q *Queries) LastLine(ctx context.Context, runID string) (int32, error) {
+	row := q.db.QueryRow(ctx, lastLine, runID)
+	var column_1 int32
+	err := row.Scan(&column_1)
+	return column_1, err
 }
 
 const listArtefacts = `-- name: ListArtefacts :many
@@ -634,6 +646,42 @@ func (q *Queries) TakeEffect(ctx context.Context, arg TakeEffectParams) (string,
 	var holder string
 	err := row.Scan(&holder)
 	return holder, err
+}
+
+const waitingRuns = `-- name: WaitingRuns :many
+SELECT r.id, r.queue, r.priority
+FROM run r
+WHERE r.state IN ('queued', 'running') AND r.created < $1
+    AND NOT EXISTS (SELECT FROM effect e WHERE e.run_id = r.id AND e.result IS NULL AND e.until > now())
+ORDER BY random()
+LIMIT $2
+`
+
+type WaitingRunsRow struct {
+	ID       string
+	Queue    string
+	Priority string
+}
+
+// Some of the runs that are not over and that nobody has a step of; another time, others.
+func (q *Queries) WaitingRuns(ctx context.Context, before time.Time, maxRows int32) ([]WaitingRunsRow, error) {
+	rows, err := q.db.Query(ctx, waitingRuns, before, maxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []WaitingRunsRow
+	for rows.Next() {
+		var i WaitingRunsRow
+		if err := rows.Scan(&i.ID, &i.Queue, &i.Priority); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const yieldRun = `-- name: YieldRun :exec

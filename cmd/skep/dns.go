@@ -77,10 +77,11 @@ func (p *program) dnsSync() *cli.Command {
 	}
 }
 
-// dnsTarget is a zone with its provider and plan.
+// dnsTarget is a zone with its provider, what that has, and the plan.
 type dnsTarget struct {
 	zone     dns.Zone
 	provider dns.Provider
+	live     []dns.Live
 	plan     dns.Plan
 }
 
@@ -101,14 +102,13 @@ func (p *program) runDNS(c *cli.Context, dry bool) error {
 	if err != nil {
 		return err
 	}
-	if err := readZones(c, targets, options); err != nil {
+	if err := readZones(c, targets); err != nil {
 		return err
 	}
+	planZones(targets, options)
 	if slices.ContainsFunc(targets, func(t dnsTarget) bool { return t.plan.Removes() }) {
 		options.Keep = p.served(c)
-		if err := readZones(c, targets, options); err != nil {
-			return err
-		}
+		planZones(targets, options)
 	}
 	if dry {
 		return p.showDNS(c, targets)
@@ -116,14 +116,21 @@ func (p *program) runDNS(c *cli.Context, dry bool) error {
 	return p.applyDNS(c, targets)
 }
 
-func readZones(c *cli.Context, targets []dnsTarget, options dns.Options) (err error) {
+func readZones(c *cli.Context, targets []dnsTarget) (err error) {
 	for i := range targets {
 		t := &targets[i]
-		if t.plan, err = dns.Read(c.Context, t.provider, t.zone, options); err != nil {
+		if t.live, err = dns.List(c.Context, t.provider, t.zone); err != nil {
 			return failed(err)
 		}
 	}
 	return nil
+}
+
+func planZones(targets []dnsTarget, options dns.Options) {
+	for i := range targets {
+		t := &targets[i]
+		t.plan = dns.Compare(t.zone, t.live, t.provider.Traits(), options)
+	}
 }
 
 // wantedDNS are the zones of the bundle, from disk or compiled now.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -40,6 +41,20 @@ func TestDNSScripts(t *testing.T) {
 		Dir: "testdata/dns",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "edit": edit,
+			// lists [WANT] says how often records were listed since the last time.
+			"lists": func(ts *testscript.TestScript, _ bool, args []string) {
+				n := 0
+				for _, request := range fake(ts).Requests() {
+					if strings.HasPrefix(request, "GET ") && strings.HasSuffix(request, "/dns_records") {
+						n++
+					}
+				}
+				before, _ := strconv.Atoi(ts.Getenv("LISTS"))
+				if len(args) > 0 && args[0] != strconv.Itoa(n-before) {
+					ts.Fatalf("records were listed %d times", n-before)
+				}
+				ts.Setenv("LISTS", strconv.Itoa(n))
+			},
 			// byhand NAME TYPE CONTENT makes a record as a person does.
 			"byhand": func(ts *testscript.TestScript, _ bool, args []string) {
 				fake(ts).Insert(t, networks.Record{Name: args[0], Type: networks.RecordType(args[1]), Content: args[2]}, "")
@@ -68,7 +83,9 @@ func TestDNSScripts(t *testing.T) {
 			e.Values[key{}] = f
 			e.Setenv("GORACE", os.Getenv("GORACE"))
 			e.Setenv("CLOUDFLARE_API_URL", f.URL)
-			e.Setenv("DOCKER_HOST", strings.Replace(previewed(t), "http:", "tcp:", 1))
+			engine := strings.TrimPrefix(previewed(t), "http://")
+			e.Setenv("DOCKER_HOST", "tcp://"+engine)
+			e.Setenv("ENGINE", engine)
 			return nil
 		},
 	})

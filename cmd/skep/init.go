@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -69,11 +71,17 @@ func (p *program) describe(c *cli.Context, dir string) (scaffold.Project, error)
 	name, domain := c.String("name"), c.String("domain")
 	if !c.Bool("yes") && isTerminal(p.stdin) && isTerminal(p.stdout) {
 		in := bufio.NewReader(p.stdin)
-		if name == "" {
-			name = p.ask(in, "Name of the cluster", folderName(dir))
-		}
-		if domain == "" {
-			domain = p.ask(in, "Domain of its services", "localhost")
+		for _, q := range []struct {
+			answer          *string
+			text, otherwise string
+		}{{&name, "Name of the cluster", folderName(dir)}, {&domain, "Domain of its services", "localhost"}} {
+			if *q.answer != "" {
+				continue
+			}
+			var err error
+			if *q.answer, err = p.ask(c.Context, in, q.text, q.otherwise); err != nil {
+				return scaffold.Project{}, err
+			}
 		}
 	}
 	if name == "" {
@@ -93,13 +101,22 @@ func (p *program) describe(c *cli.Context, dir string) (scaffold.Project, error)
 	return scaffold.Project{Name: parsed, Domain: host}, nil
 }
 
-func (p *program) ask(in *bufio.Reader, question, otherwise string) string {
+// ask puts a question to the person at the terminal. A read of a terminal cannot
+// be called off: after an interrupt it ends with the program.
+func (p *program) ask(ctx context.Context, in *bufio.Reader, question, otherwise string) (string, error) {
 	fmt.Fprintf(p.stdout, "%s [%s]: ", question, otherwise)
-	answer, _ := in.ReadString('\n') // at the end of input the default stands
-	if answer = strings.TrimSpace(answer); answer != "" {
-		return answer
+	answered := make(chan string, 1)
+	go func() {
+		line, _ := in.ReadString('\n') // at the end of input the default stands
+		answered <- line
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(p.stdout)
+		return "", context.Cause(ctx)
+	case line := <-answered:
+		return cmp.Or(strings.TrimSpace(line), otherwise), nil
 	}
-	return otherwise
 }
 
 var notInName = regexp.MustCompile(`[^a-z0-9]+`)

@@ -34,10 +34,18 @@ const (
 
 func main() {
 	collectLess()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible(context.Background())
 	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
+}
+
+// interruptible is a context that ends with the first interrupt. A second one
+// ends the process: who asks twice does not want to wait for an orderly end.
+func interruptible(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(parent, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 // collectLess trades memory for time, as a short run may: a project of usual
@@ -196,7 +204,7 @@ func failed(err error) *failure { return &failure{code: exitFailed, err: err} }
 // report tells a person what went wrong and what to do about it.
 func (p *program) report(f *failure) {
 	paint := problem.Paint{On: colored(p.stderr)}
-	fmt.Fprintf(p.stderr, "%s %s\n", paint.Red("skep:"), indent(f.Error()))
+	fmt.Fprintf(p.stderr, "%s %s\n", paint.Red("skep:"), indent(strings.TrimRight(f.Error(), "\r\n")))
 	remedy := f.remedy
 	switch {
 	case remedy != "":

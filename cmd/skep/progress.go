@@ -3,9 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
@@ -23,6 +26,7 @@ type progress struct {
 	bars  *mpb.Progress // nil when the output is no terminal
 	open  map[string]*serviceBar
 	last  map[string]string // what was said of a subject that waits
+	pipe  chan os.Signal
 }
 
 type serviceBar struct {
@@ -31,7 +35,13 @@ type serviceBar struct {
 }
 
 func newProgress(out io.Writer) *progress {
-	p := &progress{out: out, paint: problem.Paint{On: colored(out)}, open: map[string]*serviceBar{}, last: map[string]string{}}
+	p := &progress{
+		out: out, paint: problem.Paint{On: colored(out)}, open: map[string]*serviceBar{}, last: map[string]string{},
+		pipe: make(chan os.Signal, 1),
+	}
+	// A reader that goes away, as the tee of `skep deploy | tee log` does at an
+	// interrupt, must not end the process in the middle: writing fails instead.
+	signal.Notify(p.pipe, syscall.SIGPIPE)
 	if isTerminal(out) {
 		p.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(24))
 		p.out = p.bars // lines go above the bars
@@ -41,6 +51,7 @@ func newProgress(out io.Writer) *progress {
 
 // close waits until everything is drawn.
 func (p *progress) close() {
+	defer signal.Stop(p.pipe)
 	p.mu.Lock()
 	for _, b := range p.open {
 		b.bar.Abort(true)

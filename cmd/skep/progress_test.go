@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +42,35 @@ func TestProgressLines(t *testing.T) {
 	}
 	contains(t, got, "app: begins\n", "app: created service app_web\n", "app: service app_web is up\n",
 		"app: service app_db failed: 3 tasks ended\n    task app_db.1 on node1: failed\n")
+}
+
+// deploying stands in for a deploy, and says on its error output when it is over.
+func deploying() {
+	p := newProgress(os.Stdout)
+	for range 3 {
+		for _, e := range deployEvents {
+			p.report(e)
+		}
+	}
+	p.close()
+	fmt.Fprint(os.Stderr, "over")
+}
+
+// Whoever reads what a deploy says may be gone before it is over: of `skep deploy
+// | tee log` an interrupt ends tee at once.
+func TestProgressOutlivesItsReader(t *testing.T) {
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	reader.Close()
+	var said bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Args, cmd.Stdout, cmd.Stderr = []string{"deploying"}, writer, &said // TestMain goes by this name
+	if err := cmd.Run(); err != nil || said.String() != "over" {
+		t.Errorf("%v, it said %q", err, &said)
+	}
 }
 
 // Bars are drawn by goroutines of their own: whatever is reported meanwhile,

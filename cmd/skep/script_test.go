@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"skep": main})
+	testscript.Main(m, map[string]func(){"skep": main, "ssh": overSSH, "deploying": deploying, "stubborn": stubborn})
 }
 
 // The scripts read as documentation: testdata/script/*.txtar.

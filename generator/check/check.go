@@ -34,6 +34,7 @@ var policies = []policy{
 	{rule: ruleHostNetwork, find: services(hostNetwork)},
 	{rule: ruleAddedCapability, find: services(addedCapability)},
 	{rule: rulePublishedPort, find: services(publishedPort)},
+	{rule: rulePortTaken, find: portTaken, strict: true},
 	{rule: ruleHostClaimed, find: hostClaimed},
 	{rule: ruleRouteClaimed, find: routeClaimed},
 	{rule: ruleTLSConflict, find: tlsConflict},

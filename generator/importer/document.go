@@ -5,23 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
 	"skep/generator/problem"
+	"skep/generator/yamlfile"
 )
 
-const (
-	// MaxFileSize is what a Compose file may have, in bytes, as for generator/spec.
-	MaxFileSize = 4 << 20
-	maxDepth    = 64
-	maxNodes    = 200_000 // values of a document, aliases expanded
-)
+// MaxFileSize is what a Compose file may have, in bytes.
+const MaxFileSize = yamlfile.MaxSize
 
 // document is a Compose file: its text and what the text says where.
 type document struct {
@@ -74,9 +68,9 @@ func (n *node) field(key string) (field, bool) {
 func (n *node) value() any {
 	switch n.kind {
 	case mappingNode:
-		m := &mapping{}
-		for _, f := range n.fields {
-			m.set(f.key, f.node.value())
+		m := &mapping{entries: make([]entry, len(n.fields))}
+		for i, f := range n.fields {
+			m.entries[i] = entry{f.key, f.node.value()}
 		}
 		return m
 	case sequenceNode:
@@ -121,54 +115,18 @@ func parse(content []byte, file string) (*document, problem.List) {
 	fail := func(rule problem.Rule, pos problem.Position, format string, args ...any) (*document, problem.List) {
 		return nil, problem.List{rule.At(pos, format, args...).WithRemedy("name the file that docker stack deploy -c takes")}
 	}
-	content = bytes.TrimPrefix(content, []byte("\xef\xbb\xbf"))
-	switch {
-	case len(content) > MaxFileSize:
-		return fail(ruleFile, whole, "the file is larger than %d MiB", MaxFileSize>>20)
-	case bytes.IndexByte(content, 0) >= 0 || !utf8.Valid(content):
-		return fail(ruleFile, whole, "the file is not UTF-8 text")
-	case len(bytes.TrimSpace(content)) == 0:
-		return fail(ruleFile, whole, "the file is empty")
-	}
 	content = bytes.ReplaceAll(content, []byte("\r\n"), []byte("\n"))
-	if line, ok := tooDeep(content); ok {
-		return fail(ruleSyntax, problem.Position{File: file, Line: line, Column: 1}, "nested deeper than %d levels", maxDepth)
+	body, fault := yamlfile.Parse(content)
+	if fault != nil {
+		return nil, problem.List{unparsed(file, fault)}
 	}
-	tree, err := parseTree(content)
-	if err != nil {
-		pos, message := whole, err.Error()
-		var se yaml.Error
-		if errors.As(err, &se) {
-			message = se.GetMessage()
-			if t := se.GetToken(); t != nil && t.Position != nil {
-				pos.Line, pos.Column = t.Position.Line, t.Position.Column
-			}
-		}
-		message, _, _ = strings.Cut(message, "\n")
-		if strings.Contains(message, "'\t'") {
-			message = "a tab where YAML wants spaces"
-		}
-		return nil, problem.List{ruleSyntax.At(pos, "%s", message).WithRemedy("correct the YAML there and import again")}
-	}
+	content = bytes.TrimPrefix(content, []byte("\ufeff"))
 	d := &document{file: file, lines: strings.Split(strings.TrimSuffix(string(content), "\n"), "\n"), comments: map[int]string{}}
 	if err := d.readComments(content); err != nil {
 		return fail(ruleSyntax, whole, "%s", err)
 	}
 	w := &walker{document: d, anchors: map[string]*node{}}
-	var body ast.Node
-	for _, doc := range tree.Docs {
-		if doc.Body == nil || doc.Body.Type() == ast.CommentType {
-			continue
-		}
-		if body != nil {
-			p := ruleSyntax.At(w.position(doc.Body), "a second document in one file")
-			return nil, problem.List{p.WithRemedy("import each document by itself")}
-		}
-		body = doc.Body
-	}
-	if body == nil || body.Type() == ast.NullType {
-		return fail(ruleFile, whole, "the file holds no document")
-	}
+	var err error
 	d.root, err = w.node(body, 0)
 	if err != nil {
 		pos := whole
@@ -184,33 +142,18 @@ func parse(content []byte, file string) (*document, problem.List) {
 	return d, nil
 }
 
-// parseTree runs the YAML parser, which panics on some malformed input.
-func parseTree(content []byte) (tree *ast.File, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("not YAML: %v", r)
-		}
-	}()
-	return parser.ParseBytes(content, 0)
-}
-
-// tooDeep finds nesting that would exhaust a recursive parser, before one runs.
-func tooDeep(content []byte) (line int, found bool) {
-	flow := 0
-	for i, row := range bytes.Split(content, []byte("\n")) {
-		indent := len(row) - len(bytes.TrimLeft(row, " "))
-		block := 0
-		for rest := row[indent:]; len(rest) > 1 && (rest[0] == '-' || rest[0] == '?') && rest[1] == ' '; rest = bytes.TrimLeft(rest[2:], " ") {
-			block++
-		}
-		flow = max(0, flow+bytes.Count(row, []byte("["))+bytes.Count(row, []byte("{"))-
-			bytes.Count(row, []byte("]"))-bytes.Count(row, []byte("}")))
-		row = row[indent:]
-		if block > maxDepth || flow > 4*maxDepth || (indent > 8*maxDepth && len(row) > 0 && row[0] != '#') {
-			return i + 1, true
-		}
+// unparsed is the problem of a file that is no YAML document.
+func unparsed(file string, f *yamlfile.Fault) problem.Problem {
+	rule, remedy := ruleFile, "name the file that docker stack deploy -c takes"
+	switch f.Kind {
+	case yamlfile.TooDeep, yamlfile.TooMany:
+		rule = ruleSyntax
+	case yamlfile.Syntax, yamlfile.Tab, yamlfile.Twice:
+		rule, remedy = ruleSyntax, "correct the YAML there and import again"
+	case yamlfile.Second:
+		rule, remedy = ruleSyntax, "import each document by itself"
 	}
-	return 0, false
+	return rule.At(problem.Position{File: file, Line: f.Line, Column: f.Column}, "%s", f.Message).WithRemedy("%s", remedy)
 }
 
 type nodeError struct {
@@ -229,10 +172,8 @@ type walker struct {
 }
 
 func (w *walker) position(n ast.Node) problem.Position {
-	if t := n.GetToken(); t != nil && t.Position != nil {
-		return problem.Position{File: w.file, Line: t.Position.Line, Column: t.Position.Column}
-	}
-	return problem.Position{File: w.file, Line: 1, Column: 1}
+	line, column := yamlfile.At(n)
+	return problem.Position{File: w.file, Line: line, Column: column}
 }
 
 func (w *walker) fail(n ast.Node, format string, args ...any) error {
@@ -241,11 +182,11 @@ func (w *walker) fail(n ast.Node, format string, args ...any) error {
 
 func (w *walker) node(n ast.Node, depth int) (*node, error) {
 	w.count++
-	if w.count > maxNodes {
-		return nil, w.fail(n, "more than %d values once aliases are expanded", maxNodes)
+	if w.count > yamlfile.MaxNodes {
+		return nil, w.fail(n, "more than %d values once aliases are expanded", yamlfile.MaxNodes)
 	}
-	if depth > maxDepth {
-		return nil, w.fail(n, "nested deeper than %d levels", maxDepth)
+	if depth > yamlfile.MaxDepth {
+		return nil, w.fail(n, "nested deeper than %d levels", yamlfile.MaxDepth)
 	}
 	if n == nil {
 		return &node{}, nil
@@ -296,33 +237,13 @@ func (w *walker) node(n ast.Node, depth int) (*node, error) {
 			}
 		}
 		return v, err
-	case *ast.LiteralNode:
-		out.scalar = n.Value.Value
-	case *ast.StringNode:
-		out.scalar = n.Value
-	case *ast.NullNode:
-	case *ast.IntegerNode:
-		out.scalar = integer(n)
-	case ast.ScalarNode:
-		out.scalar = n.GetValue()
-	default:
+	}
+	v, ok := yamlfile.Scalar(n)
+	if !ok {
 		return nil, w.fail(n, "%s is not expected here", n.Type())
 	}
+	out.scalar = v
 	return out, nil
-}
-
-func integer(n *ast.IntegerNode) any {
-	switch v := n.GetValue().(type) {
-	case int64:
-		return int(v)
-	case uint64:
-		if v <= 1<<62 {
-			return int(v)
-		}
-		return v
-	default:
-		return v
-	}
 }
 
 func (w *walker) alias(n *ast.AliasNode) (*node, error) {
@@ -336,8 +257,8 @@ func (w *walker) alias(n *ast.AliasNode) (*node, error) {
 	if !ok {
 		return nil, w.fail(n, "alias *%s has no anchor &%s before it", name, name)
 	}
-	if w.count += target.size(); w.count > maxNodes {
-		return nil, w.fail(n, "more than %d values once aliases are expanded", maxNodes)
+	if w.count += target.size(); w.count > yamlfile.MaxNodes {
+		return nil, w.fail(n, "more than %d values once aliases are expanded", yamlfile.MaxNodes)
 	}
 	copied := *target
 	copied.borrowed, copied.anchored = true, false
@@ -358,6 +279,7 @@ func (n *node) size() int {
 
 func (w *walker) mapping(out *node, values []*ast.MappingValueNode, depth int) error {
 	var merges []*node
+	seen := make(map[string]bool, len(values)) // field looks through all
 	for _, kv := range values {
 		if kv.Key.IsMergeKey() {
 			m, err := w.node(kv.Value, depth+1)
@@ -367,13 +289,14 @@ func (w *walker) mapping(out *node, values []*ast.MappingValueNode, depth int) e
 			merges = append(merges, m)
 			continue
 		}
-		key, ok := keyText(kv.Key)
+		key, ok := yamlfile.Key(kv.Key)
 		if !ok {
 			return w.fail(kv.Key, "a key must be a string")
 		}
-		if _, ok := out.field(key); ok {
+		if seen[key] {
 			return w.fail(kv.Key, "key %q stands twice", key)
 		}
+		seen[key] = true
 		v, err := w.node(kv.Value, depth+1)
 		if err != nil {
 			return err
@@ -391,28 +314,14 @@ func (w *walker) mapping(out *node, values []*ast.MappingValueNode, depth int) e
 				return &nodeError{values[0], "<< merges mappings only"}
 			}
 			for _, f := range source.fields {
-				if _, ok := out.field(f.key); !ok {
-					f.merged = true
+				if !seen[f.key] {
+					seen[f.key], f.merged = true, true
 					out.fields = append(out.fields, f)
 				}
 			}
 		}
 	}
 	return nil
-}
-
-func keyText(k ast.MapKeyNode) (string, bool) {
-	switch k := k.(type) {
-	case *ast.StringNode:
-		return k.Value, true
-	case *ast.MappingKeyNode:
-		if s, ok := k.Value.(ast.ScalarNode); ok {
-			return s.GetToken().Value, true
-		}
-	case ast.ScalarNode:
-		return k.GetToken().Value, true
-	}
-	return "", false
 }
 
 // readComments notes the comments, so that those of a line that goes can stay.

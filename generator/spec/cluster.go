@@ -31,9 +31,9 @@ func loadCluster(root string) (c *stack.Cluster, patterns, profiles []string, pr
 	if doc == nil {
 		return nil, nil, nil, problems
 	}
-	env, err := environment(filepath.Join(root, ".env"))
-	if err != nil {
-		return nil, nil, nil, append(problems, ruleFile.At(doc.positions.At(), "%s", withoutPath(err)))
+	env, fault := environment(filepath.Base, filepath.Join(root, ".env"))
+	if fault != nil {
+		return nil, nil, nil, append(problems, *fault)
 	}
 	if unset := unsetVariables(doc, env); len(unset) > 0 {
 		return nil, nil, nil, append(problems, unset...)

@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +10,9 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -54,6 +58,7 @@ func loadCompose(ctx context.Context, doc *document, path, name string, env map[
 func composeProblem(doc *document, path string, err error) problem.Problem {
 	text := strings.ReplaceAll(withoutPath(err), filepath.Dir(path)+string(filepath.Separator), "")
 	text = fromTheFirst(strings.Join(strings.Fields(text), " "))
+	text = inBrackets.ReplaceAllString(strings.TrimPrefix(text, "decoding failed due to the following error(s): "), ".$1")
 	pos := doc.positions.At()
 	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" \"':,", r) }) {
 		if keys := strings.Split(word, "."); len(keys) > 1 && doc.positions.Has(keys[0]) {
@@ -66,6 +71,9 @@ func composeProblem(doc *document, path string, err error) problem.Problem {
 	}
 	return ruleCompose.At(pos, "%s", text)
 }
+
+// inBrackets is how the loader's decoder writes keys: services[web].mem_limit.
+var inBrackets = regexp.MustCompile(`\[([\w.-]+)\]`)
 
 // fromTheFirst lets a circle of services begin with the first by name: the
 // loader begins where its map does.
@@ -145,28 +153,38 @@ func eachString(v any, path []string, visit func(s string, path []string)) {
 	}
 }
 
-// environment reads .env files, the later ones winning.
-func environment(files ...string) (map[string]string, error) {
+// environment reads .env files, the later ones winning. Their values are nobody's
+// to show: what is wrong is said without them.
+func environment(name func(path string) string, files ...string) (map[string]string, *problem.Problem) {
 	env := map[string]string{}
 	for _, file := range files {
 		content, err := readFile(file)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
+		pos := problem.Position{File: name(file)}
 		if err != nil {
-			return nil, err
+			p := ruleFile.At(pos, "%s", withoutPath(err)).WithRemedy("check the path and its permissions")
+			return nil, &p
 		}
-		values, err := dotenv.ParseWithLookup(strings.NewReader(string(content)), func(k string) (string, bool) {
+		values, err := dotenv.ParseWithLookup(bytes.NewReader(content), func(k string) (string, bool) {
 			v, ok := env[k]
 			return v, ok
 		})
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", filepath.Base(file), err)
+			if m := dotenvLine.FindStringSubmatch(err.Error()); m != nil {
+				pos.Column = 1
+				pos.Line, _ = strconv.Atoi(m[1])
+			}
+			p := ruleFile.At(pos, "no line NAME=value, or a quote that does not end").WithRemedy("a name holds letters, digits and _; a value with # or a quote in it stands in quotes")
+			return nil, &p
 		}
 		maps.Copy(env, values)
 	}
 	return env, nil
 }
+
+var dotenvLine = regexp.MustCompile(`\bline (\d+)\b`)
 
 // composeSchemaURL is where the compiler finds its own schemas. What is there it
 // does not hold against the schema of schemas, which is half of the time that it
@@ -268,6 +286,21 @@ func mergeTypes(e *jsonschema.ValidationError) []*jsonschema.ValidationError {
 	}}
 }
 
+// namedSections hold things by names of the author's own.
+var namedSections = []string{"services", "networks", "volumes", "configs", "secrets"}
+
+// inWords calls the types of JSON as people who write YAML do.
+func inWords(types []string) string {
+	words := make([]string, len(types))
+	for i, t := range types {
+		words[i] = cmp.Or(map[string]string{
+			"object": "a mapping", "array": "a list", "null": "empty", "string": "a string", "number": "a number", "integer": "a whole number",
+			"boolean": "true or false",
+		}[t], t)
+	}
+	return strings.Join(words, " or ")
+}
+
 var english = message.NewPrinter(language.English)
 
 func schemaProblem(doc *document, e *jsonschema.ValidationError) problem.List {
@@ -276,6 +309,11 @@ func schemaProblem(doc *document, e *jsonschema.ValidationError) problem.List {
 	case *kind.AdditionalProperties:
 		var out problem.List
 		for _, key := range k.Properties {
+			if len(path) == 1 && slices.Contains(namedSections, path[0]) { // its name is all that can be wrong
+				p := ruleValue.At(doc.positions.At(path[0], key), "%q is no name for one of %s", key, path[0])
+				out = append(out, p.WithRemedy("a name holds letters, digits, ., _ and -"))
+				continue
+			}
 			p := ruleKey.At(doc.positions.At(append(slices.Clone(path), key)...), "Compose has no key %q here", key)
 			out = append(out, p.WithRemedy("%s", suggestComposeKey(path, key)))
 		}
@@ -287,7 +325,7 @@ func schemaProblem(doc *document, e *jsonschema.ValidationError) problem.List {
 		p := ruleKey.At(doc.positions.At(path...), "Compose has no key %q here", path[2])
 		return problem.List{p.WithRemedy("%s", suggestComposeKey(path[:2], path[2]))}
 	case *kind.Type:
-		return problem.List{ruleSchema.At(doc.positions.At(path...), "%s must be %s, not %s", describe(path), strings.Join(k.Want, " or "), k.Got)}
+		return problem.List{ruleSchema.At(doc.positions.At(path...), "%s must be %s, not %s", describe(path), inWords(k.Want), inWords([]string{k.Got}))}
 	default:
 		return problem.List{ruleSchema.At(doc.positions.At(path...), "%s: %s", describe(path), e.ErrorKind.LocalizedString(english))}
 	}

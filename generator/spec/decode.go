@@ -111,7 +111,7 @@ func (d *decoder) value(v any, into reflect.Value, path []string) {
 		}
 		list, ok := v.([]any)
 		if !ok {
-			d.wrongType(path, "a list", v)
+			d.wrongType(path, listForms(t), v)
 			return
 		}
 		into.Set(reflect.MakeSlice(t, len(list), len(list)))
@@ -133,6 +133,17 @@ func (d *decoder) value(v any, into reflect.Value, path []string) {
 	default:
 		d.scalar(v, into, path)
 	}
+}
+
+// listForms says how a list may be written: short forms stand for a list of one.
+func listForms(t reflect.Type) string {
+	switch {
+	case !t.Implements(shorthanderType):
+		return "a list"
+	case t.Elem().Kind() == reflect.Struct:
+		return "a mapping or a list of mappings"
+	}
+	return "a string or a list of strings"
 }
 
 func (d *decoder) text(v any, into reflect.Value, path []string) {
@@ -187,7 +198,7 @@ func (d *decoder) scalar(v any, into reflect.Value, path []string) {
 			limit = math.MaxInt64
 		}
 		if n < 0 || uint64(n) > limit {
-			d.fail(ruleValue, path, "%d is not between 0 and %d", n, limit)
+			d.fail(ruleValue, path, "%s must be between 0 and %d, not %d", describe(path), limit, n)
 			return
 		}
 		into.SetUint(uint64(n))

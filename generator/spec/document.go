@@ -1,28 +1,17 @@
 package spec
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"syscall"
-	"unicode/utf8"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
 
 	"skep/generator/problem"
 	"skep/generator/stack"
-)
-
-const (
-	maxFileSize = 4 << 20 // bytes; Swarm itself takes no spec larger than gRPC's 4 MiB
-	maxDepth    = 64
-	maxNodes    = 200_000 // values of a document, aliases expanded
+	"skep/generator/yamlfile"
 )
 
 // document is a YAML file as plain values, and where each of them stands.
@@ -35,6 +24,8 @@ type document struct {
 	tagged  bool
 	content []byte
 }
+
+var errTooLarge = fmt.Errorf("larger than %d MiB", yamlfile.MaxSize>>20)
 
 // readFile reads a regular file of bounded size.
 func readFile(path string) ([]byte, error) {
@@ -49,14 +40,14 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
+		return nil, &os.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
 	}
-	content, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	content, err := io.ReadAll(io.LimitReader(f, yamlfile.MaxSize+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(content) > maxFileSize {
-		return nil, fmt.Errorf("%s is larger than %d MiB", path, maxFileSize>>20)
+	if len(content) > yamlfile.MaxSize {
+		return nil, &os.PathError{Op: "read", Path: path, Err: errTooLarge}
 	}
 	return content, nil
 }
@@ -65,40 +56,21 @@ func readFile(path string) ([]byte, error) {
 func readDocument(path, name string) (*document, problem.List) {
 	content, err := readFile(path)
 	if err != nil {
-		return nil, problem.List{ruleFile.At(problem.Position{File: name}, "%s", withoutPath(err)).
-			WithRemedy("check the path and its permissions")}
+		p := ruleFile.At(problem.Position{File: name}, "%s", withoutPath(err)).WithRemedy("check the path and its permissions")
+		if errors.Is(err, errTooLarge) {
+			p = p.WithRemedy("what is that large belongs into a file of its own: x-files")
+		}
+		return nil, problem.List{p}
 	}
 	return parseDocument(content, name)
 }
 
 func parseDocument(content []byte, name string) (*document, problem.List) {
+	body, fault := yamlfile.Parse(content)
+	if fault != nil {
+		return nil, problem.List{unparsed(name, fault)}
+	}
 	whole := problem.Position{File: name, Line: 1, Column: 1}
-	content = bytes.TrimPrefix(content, []byte("\ufeff")) // some editors mark UTF-8 so
-	if bytes.IndexByte(content, 0) >= 0 || !utf8.Valid(content) {
-		return nil, problem.List{ruleFile.At(whole, "the file is not UTF-8 text").WithRemedy("save it as UTF-8")}
-	}
-	if line, ok := tooDeep(content); ok {
-		return nil, problem.List{ruleSyntax.At(problem.Position{File: name, Line: line, Column: 1}, "nested deeper than %d levels", maxDepth).
-			WithRemedy("flatten it")}
-	}
-	tree, err := parser.ParseBytes(content, 0)
-	if err != nil {
-		return nil, problem.List{syntaxProblem(name, err)}
-	}
-	var body ast.Node
-	for _, doc := range tree.Docs {
-		if doc.Body == nil {
-			continue
-		}
-		if body != nil {
-			return nil, problem.List{ruleSyntax.At(position(name, doc.Body), "a second document in one file").
-				WithRemedy("put it into a file of its own")}
-		}
-		body = doc.Body
-	}
-	if body == nil || body.Type() == ast.NullType || body.Type() == ast.CommentType {
-		return nil, problem.List{ruleSyntax.At(whole, "the file is empty").WithRemedy("`skep new stack NAME` writes one to start from")}
-	}
 	d := &document{file: name, positions: stack.NewPositions(name), content: content}
 	w := walker{document: d, anchors: map[string]ast.Node{}}
 	value, err := w.value(body, nil, 0)
@@ -111,69 +83,48 @@ func parseDocument(content []byte, name string) (*document, problem.List) {
 	}
 	values, ok := value.(map[string]any)
 	if !ok {
-		return nil, problem.List{ruleSyntax.At(whole, "the file is not a mapping of keys to values").
-			WithRemedy("a stack file starts with `name:` and `services:`")}
+		p := ruleSyntax.At(whole, "the file is not a mapping of keys to values").WithRemedy("a stack file starts with `name:` and `services:`")
+		if name == ClusterFile {
+			p = p.WithRemedy("it starts with `name:` and `zones:`")
+		}
+		return nil, problem.List{p}
 	}
 	d.values = values
 	return d, nil
 }
 
-// tooDeep finds nesting that would exhaust a recursive parser, before one runs.
-// It overestimates: brackets inside strings count.
-func tooDeep(content []byte) (line int, found bool) {
-	flow := 0
-	for i, row := range bytes.Split(content, []byte("\n")) {
-		indent := len(row) - len(bytes.TrimLeft(row, " "))
-		block := 0
-		for rest := row[indent:]; len(rest) > 1 && (rest[0] == '-' || rest[0] == '?') && rest[1] == ' '; rest = bytes.TrimLeft(rest[2:], " ") {
-			block++
-		}
-		deepest := flow
-		for _, c := range row {
-			switch c {
-			case '[', '{':
-				flow++
-				deepest = max(deepest, flow)
-			case ']', '}':
-				flow = max(0, flow-1)
-			}
-		}
-		row = row[indent:]
-		if block > maxDepth || deepest > 4*maxDepth || (indent > 8*maxDepth && len(row) > 0 && row[0] != '#') {
-			return i + 1, true
-		}
-	}
-	return 0, false
-}
-
-func syntaxProblem(name string, err error) problem.Problem {
-	pos := problem.Position{File: name, Line: 1, Column: 1}
-	message := err.Error()
-	var se yaml.Error
-	if errors.As(err, &se) {
-		message = se.GetMessage()
-		if t := se.GetToken(); t != nil && t.Position != nil {
-			pos = tokenPosition(name, t)
+// unparsed is the problem of a file that is no YAML document.
+func unparsed(name string, f *yamlfile.Fault) problem.Problem {
+	rule, remedy := ruleSyntax, ""
+	switch f.Kind {
+	case yamlfile.TooLarge:
+		rule = ruleFile
+	case yamlfile.NotText:
+		rule, remedy = ruleFile, "save it as UTF-8"
+	case yamlfile.TooDeep:
+		remedy = "flatten it"
+	case yamlfile.TooMany:
+		remedy = "split it, or put it into a file of its own: x-files"
+	case yamlfile.Tab:
+		remedy = "indent with spaces"
+	case yamlfile.Second:
+		remedy = "put it into a file of its own"
+	case yamlfile.Syntax:
+		remedy = "look there and on the line before for a bracket, a quote or an indentation that does not fit"
+	case yamlfile.Twice:
+		remedy = "keep one of the two"
+	case yamlfile.NoContent:
+		remedy = "`skep new stack NAME` writes one to start from"
+		if name == ClusterFile {
+			remedy = "`skep init FOLDER` writes one to start from"
 		}
 	}
-	if i := strings.IndexByte(message, '\n'); i > 0 {
-		message = message[:i]
-	}
-	if strings.Contains(message, "'\t'") {
-		return ruleSyntax.At(pos, "a tab where YAML wants spaces").WithRemedy("indent with spaces")
-	}
-	return ruleSyntax.At(pos, "%s", message)
+	return rule.At(problem.Position{File: name, Line: f.Line, Column: f.Column}, "%s", f.Message).WithRemedy("%s", remedy)
 }
 
 func position(name string, n ast.Node) problem.Position {
-	if t := n.GetToken(); t != nil && t.Position != nil {
-		return tokenPosition(name, t)
-	}
-	return problem.Position{File: name, Line: 1, Column: 1}
-}
-
-func tokenPosition(name string, t *token.Token) problem.Position {
-	return problem.Position{File: name, Line: t.Position.Line, Column: t.Position.Column}
+	line, column := yamlfile.At(n)
+	return problem.Position{File: name, Line: line, Column: column}
 }
 
 // nodeError is a fault at a node.
@@ -199,15 +150,13 @@ type walker struct {
 
 func (w *walker) value(n ast.Node, path []string, depth int) (any, error) {
 	w.nodes++
-	if w.nodes > maxNodes {
-		return nil, faultAt(n, "more than %d values once aliases are expanded", maxNodes)
+	if w.nodes > yamlfile.MaxNodes {
+		return nil, faultAt(n, "more than %d values once aliases are expanded", yamlfile.MaxNodes)
 	}
-	if depth > maxDepth {
-		return nil, faultAt(n, "nested deeper than %d levels", maxDepth)
+	if depth > yamlfile.MaxDepth {
+		return nil, faultAt(n, "nested deeper than %d levels", yamlfile.MaxDepth)
 	}
 	switch n := n.(type) {
-	case nil:
-		return nil, nil
 	case *ast.MappingNode:
 		return w.mapping(n.Values, path, depth)
 	case *ast.MappingValueNode:
@@ -235,26 +184,9 @@ func (w *walker) value(n ast.Node, path []string, depth int) (any, error) {
 		return w.alias(n, path, depth)
 	case *ast.TagNode:
 		return w.tag(n, path, depth)
-	case *ast.LiteralNode:
-		return n.Value.Value, nil
-	case *ast.StringNode:
-		return n.Value, nil
-	case *ast.NullNode:
-		return nil, nil
-	case *ast.IntegerNode:
-		switch v := n.GetValue().(type) {
-		case int64:
-			return int(v), nil
-		case uint64:
-			if v <= 1<<62 {
-				return int(v), nil
-			}
-			return v, nil
-		default:
-			return v, nil
-		}
-	case ast.ScalarNode:
-		return n.GetValue(), nil
+	}
+	if v, ok := yamlfile.Scalar(n); ok {
+		return v, nil
 	}
 	return nil, faultAt(n, "%s is not expected here", n.Type())
 }
@@ -302,9 +234,9 @@ func (w *walker) mapping(values []*ast.MappingValueNode, path []string, depth in
 			merges = append(merges, kv.Value)
 			continue
 		}
-		key, err := keyText(kv.Key)
-		if err != nil {
-			return nil, err
+		key, ok := yamlfile.Key(kv.Key)
+		if !ok {
+			return nil, faultAt(kv.Key, "a key must be a string")
 		}
 		if _, ok := out[key]; ok {
 			return nil, faultAt(kv.Key, "key %q stands twice", key)
@@ -348,19 +280,4 @@ func (w *walker) merge(into map[string]any, n ast.Node, path []string, depth int
 		}
 	}
 	return nil
-}
-
-func keyText(k ast.MapKeyNode) (string, error) {
-	switch k := k.(type) {
-	case *ast.StringNode:
-		return k.Value, nil
-	case *ast.MappingKeyNode:
-		if s, ok := k.Value.(ast.ScalarNode); ok {
-			return s.GetToken().Value, nil
-		}
-		return "", faultAt(k, "a key must be a string")
-	case ast.ScalarNode:
-		return k.GetToken().Value, nil
-	}
-	return "", faultAt(k, "a key must be a string")
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -45,8 +46,12 @@ func FindProject(dir string) (string, error) {
 		candidates = []string{".", "stacks"}
 	}
 	for _, c := range candidates {
-		if _, err := os.Stat(filepath.Join(c, ClusterFile)); err == nil {
+		_, err := os.Stat(filepath.Join(c, ClusterFile))
+		if err == nil {
 			return c, nil
+		}
+		if errors.Is(err, fs.ErrPermission) { // it may be there
+			return "", err
 		}
 	}
 	if dir != "" {
@@ -69,10 +74,8 @@ func Load(ctx context.Context, dir string, opts Options) (*stack.Cluster, proble
 	if cluster == nil {
 		return nil, problems
 	}
-	files, err := findStacks(root, patterns)
-	if err != nil {
-		return nil, append(problems, ruleFile.At(problem.Position{File: ClusterFile}, "find stack files: %s", err))
-	}
+	files, found := findStacks(root, patterns, cluster.Positions)
+	problems = append(problems, found...)
 	l := &stackLoader{root: root, cluster: cluster, profiles: append(profiles, opts.Profiles...), rules: opts.KnownRules}
 	stacks, found := l.loadAll(ctx, files)
 	problems = append(problems, found...)
@@ -92,18 +95,26 @@ func Load(ctx context.Context, dir string, opts Options) (*stack.Cluster, proble
 	return cluster, problems.Sorted()
 }
 
-// findStacks expands the cluster file's patterns to files, sorted, each once.
-func findStacks(root string, patterns []string) ([]string, error) {
+// findStacks expands the cluster file's patterns to files, sorted, each once. A
+// pattern that somebody wrote there and that finds nothing is likely misspelt.
+func findStacks(root string, patterns []string, at stack.Positions) ([]string, problem.List) {
 	var files []string
-	for _, p := range patterns {
-		found, err := doublestar.FilepathGlob(filepath.Join(root, filepath.FromSlash(p)), doublestar.WithFilesOnly(), doublestar.WithNoFollow())
-		if err != nil {
-			return nil, err
-		}
+	var problems problem.List
+	for i, pattern := range patterns {
+		found, err := doublestar.FilepathGlob(filepath.Join(root, filepath.FromSlash(pattern)), doublestar.WithFilesOnly(), doublestar.WithNoFollow())
 		files = append(files, found...)
+		pos := at.At("stacks", itoa(i))
+		switch {
+		case err != nil:
+			problems = append(problems, ruleValue.At(pos, "pattern %q: %s", pattern, err).WithRemedy("a pattern looks like media/*/stack.yaml or **/stack.yaml"))
+		case len(found) == 0 && at.Has("stacks"):
+			p := ruleFile.At(pos, "pattern %q finds no stack file", pattern).WithRemedy("it is relative to the folder of %s; take it out when there is nothing yet", ClusterFile)
+			p.Severity = problem.Warning
+			problems = append(problems, p)
+		}
 	}
 	slices.Sort(files)
-	return slices.Compact(files), nil
+	return slices.Compact(files), problems
 }
 
 // stackLoader loads the stacks of one project.
@@ -182,9 +193,13 @@ func (l *stackLoader) load(ctx context.Context, path string) (*stack.Stack, prob
 	if err != nil {
 		return nil, append(problems, ruleValue.At(doc.positions.At("name"), "%s", err).WithRemedy("set `name:` at the top of the file"))
 	}
-	env, err := environment(filepath.Join(l.root, ".env"), filepath.Join(filepath.Dir(path), ".env"))
-	if err != nil {
-		return nil, append(problems, ruleFile.At(doc.positions.At(), "%s", withoutPath(err)))
+	env, fault := environment(l.relative, filepath.Join(l.root, ".env"), filepath.Join(filepath.Dir(path), ".env"))
+	if fault != nil {
+		return nil, append(problems, *fault)
+	}
+	if doc.values["services"] == nil && doc.values["include"] == nil {
+		p := ruleValue.At(doc.positions.At(), "the file has no services")
+		return nil, append(problems, p.WithRemedy("a stack file starts with `name:` and `services:`"))
 	}
 	project, found := loadCompose(ctx, doc, path, name, env, l.profiles)
 	problems = append(problems, found...)

@@ -115,7 +115,7 @@ func within(host string, domain stack.Host) bool {
 func (c *converter) host(name string, z *stack.Zone, path []string) (stack.Host, bool) {
 	full := name
 	switch {
-	case name == "":
+	case name == "", z.Domain == "":
 		return "", false // reported as missing
 	case name == "@":
 		full = string(z.Domain)

@@ -51,6 +51,10 @@ func (c *converter) stack(name stack.Name) *stack.Stack {
 			continue
 		}
 		service := c.service(s, stack.ServiceRef{Stack: name, Service: serviceName})
+		if of := service.Compose; of.Image == "" && of.Build == nil && of.Provider == nil { // a check speaks of these
+			p := c.fail(ruleValue, []string{"services", key}, "service %s has no image", key)
+			*p = p.WithRemedy("name one: `image: nginx:1.29.1`")
+		}
 		for rule, w := range stackWaivers {
 			if _, ok := service.Waivers[rule]; !ok {
 				service.Waivers[rule] = w
@@ -59,6 +63,12 @@ func (c *converter) stack(name stack.Name) *stack.Stack {
 		s.Services = append(s.Services, service)
 	}
 	for _, service := range s.Services {
+		for _, name := range slices.Sorted(maps.Keys(service.Compose.DependsOn)) {
+			_, off := c.project.DisabledServices[name] // by a profile
+			if _, ok := c.project.Services[name]; !ok && !off {
+				c.unknown([]string{"services", string(service.Ref.Service), "depends_on"}, "service", name, slices.Sorted(maps.Keys(c.project.Services)))
+			}
+		}
 		if service.Job == nil {
 			continue
 		}

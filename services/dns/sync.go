@@ -10,11 +10,20 @@ import (
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// Read plans a zone from what the provider has now.
-func Read(ctx context.Context, p Provider, zone Zone, o Options) (Plan, error) {
+// List reads the records that the provider has of a zone now.
+func List(ctx context.Context, p Provider, zone Zone) ([]Live, error) {
 	live, err := p.List(ctx)
 	if err != nil {
-		return Plan{}, fmt.Errorf("list the records of %s: %w", zone.Domain, err)
+		return nil, fmt.Errorf("list the records of %s: %w", zone.Domain, err)
+	}
+	return live, nil
+}
+
+// Read plans a zone from what the provider has now.
+func Read(ctx context.Context, p Provider, zone Zone, o Options) (Plan, error) {
+	live, err := List(ctx, p, zone)
+	if err != nil {
+		return Plan{}, err
 	}
 	return Compare(zone, live, p.Traits(), o), nil
 }

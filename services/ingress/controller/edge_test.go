@@ -107,7 +107,7 @@ func TestClientAddressFromTheTunnelAlone(t *testing.T) {
 	h.start()
 	ask := func(from string) string {
 		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-		client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext}}
+		client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext}}
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+h.http, nil)
 		if err != nil {
 			t.Fatal(err)

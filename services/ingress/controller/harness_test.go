@@ -31,7 +31,7 @@ type harness struct {
 	client   *http.Client
 }
 
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // newHarness prepares an ingress whose stack "ingress" is trusted; its own
 // service sets the HTTP port.
@@ -51,7 +51,7 @@ func newHarness(t testing.TB) *harness {
 	_, port, _ := net.SplitHostPort(h.http)
 	h.put("ingress_caddy", "ingress", map[string]string{"skep.ingress.trusted": "true"}, "caddy_0.http_port: "+port+"\ncaddy_0.auto_https: off\ncaddy_0.log.level: ERROR\ncaddy_0.log.output: discard")
 	h.client = &http.Client{
-		Timeout:       30 * time.Second,
+		Timeout:       time.Minute,
 		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

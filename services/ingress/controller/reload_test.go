@@ -86,6 +86,72 @@ func TestHandover(t *testing.T) {
 	}
 }
 
+// TestHandoverOfAllAnswers asks servers that leave for what no site answers: the
+// page for unknown hosts, and the one for an upstream that is away.
+func TestHandoverOfAllAnswers(t *testing.T) {
+	h := newHarness(t)
+	h.settings.Handover = caddy.Duration(8 * time.Second)
+	away := h.service("away_web", "away", nil, "caddy: http://away.example.com\ncaddy.reverse_proxy: {{upstreams PORT}}")
+	h.engine.Put(noTasks(away))
+	h.start()
+	answers := map[string]int{"unknown.example.com": 404, "away.example.com": 503}
+	idle := map[string]*connection{}
+	for host, status := range answers {
+		h.eventually(func() error {
+			got, _, _, err := h.get(host, "/")
+			if err == nil && got != status {
+				err = fmt.Errorf("%s: got %d, want %d", host, got, status)
+			}
+			return err
+		})
+		idle[host] = h.dial()
+		if response := idle[host].ask(host); response.StatusCode != status || response.Close {
+			t.Errorf("before, %s: %s, close %v", host, response.Status, response.Close)
+		}
+	}
+	before := caddy.ActiveContext().Context
+	h.put("b_web", "b", nil, site("b.example.com", "b"))
+	h.want("b.example.com", "/", 200, "b")
+	h.loaded(before)
+	for host, status := range answers {
+		h.eventually(func() error {
+			if response := idle[host].ask(host); response.StatusCode != status || !response.Close {
+				return fmt.Errorf("%s: %s, close %v", host, response.Status, response.Close)
+			}
+			return nil
+		})
+	}
+}
+
+// A delay that Caddy would wait out before anything else changes is refused like
+// any other global option, and what was said before stays.
+func TestWrongHandover(t *testing.T) {
+	h := newHarness(t)
+	_, port, _ := net.SplitHostPort(h.http)
+	options := func(delay string) {
+		h.put("ingress_caddy", "ingress", map[string]string{"skep.ingress.trusted": "true"}, "caddy_0.http_port: "+port+
+			"\ncaddy_0.auto_https: off\ncaddy_0.log.output: discard\ncaddy_0.shutdown_delay: "+delay)
+	}
+	options("100ms")
+	h.put("a_web", "a", nil, site("a.example.com", "a"))
+	h.start()
+	h.want("a.example.com", "/", 200, "a")
+	for i, delay := range []string{"soon", "-5s", "61s", "1000h"} {
+		options(delay)
+		h.refused("ingress_caddy", "adapt", "")
+		h.now("a.example.com", "/", 200, "a")
+		h.put("b_web", "b", nil, site(fmt.Sprintf("b%d.example.com", i), delay))
+		h.want(fmt.Sprintf("b%d.example.com", i), "/", 200, delay)
+		options("100ms")
+		h.eventually(func() error {
+			if n := len(h.statusOf().Refused); n > 0 {
+				return fmt.Errorf("%d are refused", n)
+			}
+			return nil
+		})
+	}
+}
+
 // TestHandoverOfHTTP3 asks on one QUIC connection all the while: Connection,
 // which tells older clients to leave, would make an answer malformed there.
 func TestHandoverOfHTTP3(t *testing.T) {

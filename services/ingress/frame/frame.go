@@ -47,12 +47,9 @@ func Assemble(globals string, parts []*Part, o Options) (*Frame, error) {
 		}
 	}
 	if len(parts) == 0 {
-		// Without a site Caddy forgets what the global options say of servers.
-		nobody, err := read("http://" + nobodysHost + " {\n}\n")
-		if err != nil {
+		if blocks, err = withNobody(blocks); err != nil {
 			return nil, err
 		}
-		blocks = append(blocks, nobody...)
 	}
 	d, err := safeSetup(blocks)
 	if err != nil {
@@ -67,8 +64,12 @@ func Assemble(globals string, parts []*Part, o Options) (*Frame, error) {
 	return &Frame{encode(d.tree)}, nil
 }
 
-// nobodysHost stands in while there is no site.
-const nobodysHost = "nobody.invalid"
+// withNobody adds a site that nobody asks for: without any, Caddy forgets what
+// the global options say of servers.
+func withNobody(blocks []caddyfile.ServerBlock) ([]caddyfile.ServerBlock, error) {
+	nobody, err := read("http://nobody.invalid {\n}\n")
+	return append(blocks, nobody...), err
+}
 
 func safeSetup(blocks []caddyfile.ServerBlock) (d *document, err error) {
 	defer func() {
@@ -115,6 +116,7 @@ func (d *document) complete(parts []*Part, o Options) {
 		namedRoutes(server, named)
 	}
 	unknown(http, o.NotFound)
+	leaving(servers)
 	if o.Network != "" {
 		listenOn(servers, o.Network)
 	}
@@ -128,6 +130,16 @@ func (d *document) complete(parts []*Part, o Options) {
 	}
 	if o.Metrics && http["metrics"] == nil {
 		http["metrics"] = object{}
+	}
+}
+
+// leaving stands before all that a server answers, the 404 page and sites that
+// are kept whole included.
+func leaving(servers object) {
+	for _, name := range sorted(servers) {
+		server := child(servers, name)
+		first := object{"handle": []any{object{"handler": route.LeavingName}}}
+		server["routes"] = append([]any{first}, items(server, "routes")...)
 	}
 }
 
@@ -226,12 +238,31 @@ func namedRoutes(server object, named map[string]map[string]json.RawMessage) {
 	}
 }
 
-// CheckGlobals reports whether Caddy understands global options.
+// maxHandover is the longest shutdown_delay: Caddy loads nothing else while one
+// passes, so that no new host is served.
+const maxHandover = time.Minute
+
+// CheckGlobals reports whether Caddy understands global options, and the ingress
+// can work with them.
 func CheckGlobals(globals string) error {
 	blocks, err := read(globals)
 	if err != nil {
 		return err
 	}
-	_, err = safeSetup(blocks)
-	return err
+	if blocks, err = withNobody(blocks); err != nil {
+		return err
+	}
+	d, err := safeSetup(blocks)
+	if err != nil {
+		return err
+	}
+	number, ok := child(child(d.tree, "apps"), "http")["shutdown_delay"].(json.Number)
+	if !ok {
+		return nil
+	}
+	delay, err := number.Int64()
+	if err != nil || delay < 0 || delay > int64(maxHandover) {
+		return fmt.Errorf("shutdown_delay %v: between 0s and %v, for nothing else changes meanwhile", time.Duration(delay), maxHandover)
+	}
+	return nil
 }

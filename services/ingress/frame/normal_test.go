@@ -63,7 +63,7 @@ func inline(list []any, sites map[string]route.Routes, errors bool) []any {
 	var out []any
 	for _, r := range list {
 		r := r.(object)
-		if body, err := json.Marshal(r["handle"]); err == nil && strings.Contains(string(body), `"body":"none"`) {
+		if body, err := json.Marshal(r["handle"]); err == nil && (strings.Contains(string(body), `"body":"none"`) || strings.Contains(string(body), route.LeavingName)) {
 			continue
 		}
 		site := siteOf(r)

@@ -59,24 +59,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return caddyhttp.Error(http.StatusServiceUnavailable, err)
 	}
 	defer v.release()
-	if leaving(r) {
-		w.Header().Set("Connection", "close") // a client that asks again on it may lose its request
-	}
 	if h.Errors {
 		return v.errors.Compile(maintenance{h.table.page(), next}).ServeHTTP(w, r)
 	}
 	return v.routes.Compile(next).ServeHTTP(w, r)
-}
-
-// leaving says whether a request's connection is closed soon, and the client may
-// be told so: HTTP/3 has no such header (RFC 9114, 4.2), and an upgrade has its
-// own.
-func leaving(r *http.Request) bool {
-	if r.ProtoMajor > 2 || r.Header.Get("Upgrade") != "" {
-		return false
-	}
-	closing, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Get("http.shutting_down")
-	return closing == true
 }
 
 var (

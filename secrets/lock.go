@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -15,9 +17,10 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// Lock holds the version of the item behind each reference, a positive integer
-// as 1Password counts them.
-type Lock map[Reference]string
+// Lock holds the item behind each reference and its version, a positive integer
+// as 1Password counts them: an item that was made anew begins at 1. A lock that
+// was written by hand may leave the item out.
+type Lock map[Reference]Item
 
 const lockHeader = "# secrets.lock: written by skep, reference -> item version\n"
 
@@ -69,7 +72,11 @@ func (l Lock) Marshal() []byte {
 	}
 	b.WriteString("references:\n")
 	for _, r := range slices.SortedFunc(maps.Keys(l), Reference.Compare) {
-		fmt.Fprintf(&b, "  %s: %s\n", r, l[r])
+		entry := l[r].Version
+		if id := l[r].ID; id != "" {
+			entry = fmt.Sprintf("{version: %s, item: %s}", entry, strconv.Quote(id))
+		}
+		fmt.Fprintf(&b, "  %s: %s\n", r, entry)
 	}
 	return b.Bytes()
 }
@@ -107,12 +114,49 @@ func (p *lockParser) reference(key, value ast.Node) {
 		return
 	}
 	p.lines[r] = key.GetToken().Position.Line
-	version, ok := value.(*ast.IntegerNode)
-	if !ok || !positive(version.Token.Value) {
-		p.fail(value, "the version of %s is %s: it must be a positive integer", r, value)
-		return
+	var item Item
+	switch value.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		item = p.item(r, value)
+	default:
+		item.Version = p.version(r, value)
 	}
-	p.lock[r] = version.Token.Value
+	if item.Version != "" {
+		p.lock[r] = item
+	}
+}
+
+// item reads {version: 3, item: "id"}.
+func (p *lockParser) item(r Reference, node ast.Node) (item Item) {
+	for key, value := range p.entries(node) {
+		switch name := keyText(key); name {
+		case "version":
+			item.Version = p.version(r, value)
+		case "item":
+			id, ok := value.(*ast.StringNode)
+			if !ok || id.Value == "" || strings.ContainsFunc(id.Value, func(c rune) bool { return !unicode.IsPrint(c) }) {
+				p.fail(value, "the item of %s is %s: it must be an id in quotes", r, value)
+				continue
+			}
+			item.ID = id.Value
+		default:
+			p.fail(key, "unknown key %q: a reference has a version and an item", name)
+		}
+	}
+	if item.Version == "" && len(p.problems) == 0 {
+		p.fail(node, "%s has no version", r)
+	}
+	return item
+}
+
+// version reads a version, empty when it is none.
+func (p *lockParser) version(r Reference, node ast.Node) string {
+	version, ok := node.(*ast.IntegerNode)
+	if !ok || !positive(version.Token.Value) {
+		p.fail(node, "the version of %s is %s: it must be a positive integer", r, node)
+		return ""
+	}
+	return version.Token.Value
 }
 
 // positive reports whether s is a positive decimal number without leading

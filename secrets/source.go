@@ -2,6 +2,7 @@ package secrets
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -22,8 +23,18 @@ type Source interface {
 
 // Item is one version of the item behind a reference.
 type Item struct {
-	ID      string // stays when the item is renamed
-	Version string // a positive integer, as Lock has it
+	ID      string `json:"item,omitempty"` // stays when the item is renamed
+	Version string `json:"version"`        // a positive integer, as Lock has it
+}
+
+// UnmarshalJSON also reads a version alone, which is all that a lock had once.
+func (i *Item) UnmarshalJSON(data []byte) error {
+	if len(data) > 0 && data[0] == '"' {
+		*i = Item{}
+		return json.Unmarshal(data, &i.Version)
+	}
+	type plain Item // without this method
+	return json.Unmarshal(data, (*plain)(i))
 }
 
 // Answer is what a source says of one reference: an item, and a value if it

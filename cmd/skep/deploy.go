@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -210,16 +209,17 @@ func reportOfDeploy(r deploy.Result, warnings []string) deployReport {
 
 // failures are the services that an error is about.
 func failures(err error) []*deploy.Failure {
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
+	switch e := err.(type) {
+	case *deploy.Failure:
+		return []*deploy.Failure{e}
+	case interface{ Unwrap() error }:
+		return failures(e.Unwrap())
+	case interface{ Unwrap() []error }:
 		var out []*deploy.Failure
-		for _, e := range many.Unwrap() {
-			out = append(out, failures(e)...)
+		for _, one := range e.Unwrap() {
+			out = append(out, failures(one)...)
 		}
 		return out
-	}
-	var f *deploy.Failure
-	if errors.As(err, &f) {
-		return []*deploy.Failure{f}
 	}
 	return nil
 }

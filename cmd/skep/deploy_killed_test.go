@@ -55,7 +55,7 @@ func TestKilledOnASwarm(t *testing.T) {
 		}
 		// The next deploy, with a lease that is taken over sooner.
 		project := b.project(t)
-		next := deploy.Options{Who: "next", Now: time.Now, Term: time.Second, Timeout: time.Minute}
+		next := deploy.Options{Who: "next", Now: time.Now, Term: time.Second, Timeout: 5 * time.Minute}
 		if _, err := deploy.Deploy(t.Context(), engine, project, next); err != nil {
 			t.Fatalf("killed after %s: the next deploy failed: %v", killer.call(), err)
 		}

@@ -142,6 +142,7 @@ func TestDeployOnASwarm(t *testing.T) {
 		contains(t, b.skep(t, exitPending, "plan", "--detailed-exitcode"), "+ service app_web", "+ job app_migrate", "+ network shared")
 		contains(t, b.skep(t, exitDone, "deploy"), "service app_web is up", "service app_migrate is up", "done, revision 1")
 		contains(t, b.skep(t, exitDone, "status"), "revision 1", "2/2")
+		contains(t, b.skep(t, exitFailed, "status", "ap"), `no service of a stack "ap"`)
 	})
 	step("nothing to do", func(t *testing.T) {
 		before := docker(t, b.s, "service", "inspect", "-f", "{{.Version.Index}}", "app_web", "app_migrate")
@@ -194,7 +195,7 @@ func TestDeployOnASwarm(t *testing.T) {
 		if got := b.inspect(t, "app_web", image); got != "whoami:0.1 [A=3 B=a $b]" {
 			t.Errorf("web is %s", got)
 		}
-		err := swarmtest.Poll(time.Minute, func() error { // the tasks that failed go a little later
+		err := swarmtest.Poll(3*time.Minute, func() error { // the tasks that failed go a little later
 			if got := docker(t, b.s, "service", "ls", "-f", "name=app_web", "--format", "{{.Replicas}}"); got != "2/2" {
 				return fmt.Errorf("web has %s tasks", got)
 			}
@@ -238,6 +239,7 @@ func TestDeployOnASwarm(t *testing.T) {
 			t.Errorf("web has config %s", got)
 		}
 		contains(t, b.skep(t, exitDone, "history", "app"), "rollback to revision")
+		contains(t, b.skep(t, exitDone, "history", "ap"), "No revision of stack ap")
 		b.skep(t, exitDone, "deploy")
 	})
 	step("two deployers", func(t *testing.T) {
@@ -312,11 +314,11 @@ func TestAdoptOnASwarm(t *testing.T) {
 	if plan := comparison(t, engine, project); !plan.Empty() {
 		t.Fatalf("a stack that docker deployed differs from its own file:\n%s", textOf(plan))
 	}
-	for _, service := range []string{"all_b", "all_c", "all_j"} {
-		err := swarmtest.Poll(2*time.Minute, func() error {
-			tasks, err := b.s.Docker("service", "ps", "-q", service)
-			if err == nil && tasks == "" {
-				err = fmt.Errorf("%s has no task", service)
+	for _, service := range []string{"all_b", "all_c", "all_j"} { // a task that fails to start is replaced
+		err := swarmtest.Poll(3*time.Minute, func() error {
+			tasks, err := b.s.Docker("service", "ps", "--format", "{{.CurrentState}}", service) // the newest is first
+			if err == nil && !strings.HasPrefix(tasks, "Running") {
+				err = fmt.Errorf("the tasks of %s are %q", service, tasks)
 			}
 			return err
 		})

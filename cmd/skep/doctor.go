@@ -16,6 +16,7 @@ import (
 
 	"skep/generator/problem"
 	"skep/generator/spec"
+	"skep/secrets"
 	"skep/secrets/onepassword"
 	"skep/services/deploy"
 	"skep/services/swarm"
@@ -101,32 +102,49 @@ func connect(c *cli.Context) []deploy.Finding {
 	if host == "" {
 		return nil
 	}
+	return []deploy.Finding{lookAtConnect(c.Context, host)}
+}
+
+// connectPatience is how long Connect has to answer.
+const connectPatience = 5 * time.Second
+
+func lookAtConnect(ctx context.Context, host string) deploy.Finding {
 	f := deploy.Finding{Check: "secret store", Verdict: deploy.Warning}
-	health, err := connectHealth(c.Context, host)
+	token, noToken := onepassword.TokenFrom(os.LookupEnv)
+	if noToken != nil {
+		token = onepassword.StaticToken("") // the health asks for none
+	}
+	client, err := onepassword.New(host, token, onepassword.Config{UserAgent: "skep/" + versionString()})
+	if err != nil {
+		f.Text, f.Remedy = err.Error(), "set OP_CONNECT_HOST, or secrets.host in "+spec.ClusterFile
+		return f
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, connectPatience)
+	defer cancel()
+	health, err := client.Health(ctx)
 	switch {
 	case err != nil:
 		f.Text, f.Remedy = err.Error(), "start 1Password Connect; where its address is one of the Swarm's own, set OP_CONNECT_HOST to one that this machine reaches"
 	case len(health.NotReady) > 0:
 		f.Text = fmt.Sprintf("1Password Connect %s is not ready: %s", health.Version, strings.Join(health.NotReady, ", "))
 		f.Remedy = "look at its log; `TOKEN_NEEDED` goes away with the first request that has a token"
+	case errors.Is(noToken, onepassword.ErrNoToken):
+		f.Verdict, f.Text = deploy.Fine, fmt.Sprintf("1Password Connect %s answers; there is no token here to try", health.Version)
+	case noToken != nil:
+		f.Text, f.Remedy = noToken.Error(), "`skep secrets --help` says where the token is looked for"
 	default:
-		f.Verdict, f.Text = deploy.Fine, fmt.Sprintf("1Password Connect %s answers", health.Version)
+		vaults, err := client.Vaults(ctx)
+		if err != nil {
+			f.Text, f.Remedy = err.Error(), "look at the log of 1Password Connect"
+			if errors.Is(err, secrets.ErrDenied) {
+				f.Remedy = "make a new token in 1Password, and put it where the old one is"
+			}
+			break
+		}
+		f.Verdict, f.Text = deploy.Fine, fmt.Sprintf("1Password Connect %s answers, and its token may read %d vaults", health.Version, vaults)
 	}
-	return []deploy.Finding{f}
-}
-
-// connectPatience is how long Connect has to answer.
-const connectPatience = 5 * time.Second
-
-func connectHealth(ctx context.Context, host string) (onepassword.Health, error) {
-	client, err := onepassword.New(host, onepassword.StaticToken(""), onepassword.Config{UserAgent: "skep/" + versionString()})
-	if err != nil {
-		return onepassword.Health{}, err
-	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(ctx, connectPatience)
-	defer cancel()
-	return client.Health(ctx)
+	return f
 }
 
 func (p *program) printDiagnosis(c *cli.Context, findings []deploy.Finding) error {

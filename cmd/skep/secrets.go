@@ -14,6 +14,7 @@ import (
 	"skep/generator/problem"
 	"skep/generator/spec"
 	"skep/secrets"
+	"skep/services/deploy"
 	"skep/services/secretsync"
 	"skep/services/swarm"
 )
@@ -79,7 +80,7 @@ func (p *program) listSecrets(c *cli.Context, project *secretProject) error {
 	for _, w := range wanted {
 		s := listedSecret{Name: w.Name, Stack: string(w.Stack), References: w.Template.References()}
 		for _, r := range s.References {
-			s.Versions = append(s.Versions, project.Lock()[r])
+			s.Versions = append(s.Versions, project.Lock()[r].Version)
 		}
 		for _, name := range w.Services {
 			s.Services = append(s.Services, string(name))
@@ -189,14 +190,25 @@ func (p *program) secretsWatch() *cli.Command {
 				if c.Bool("json") {
 					handler = slog.NewJSONHandler(p.stdout, nil)
 				}
+				log := slog.New(handler)
 				w := &secretsync.Watcher{
-					Syncer: s, Deployer: &rotation{c: c, engine: engine}, Interval: c.Duration("interval"), Prune: !c.Bool("no-prune"),
+					Syncer: s, Deployer: &rotation{c: c, engine: engine, report: logged(log)}, Interval: c.Duration("interval"), Prune: !c.Bool("no-prune"),
 					Open: func(context.Context) (secretsync.Project, error) { return p.openSecrets(c) },
-					Log:  slog.New(handler),
+					Log:  log,
 				}
 				return w.Run(ctx)
 			})
 		},
+	}
+}
+
+// logged logs what of a deploy went wrong.
+func logged(log *slog.Logger) func(deploy.Event) {
+	return func(e deploy.Event) {
+		switch e.Verb {
+		case deploy.Failed, deploy.Restored, deploy.Warned:
+			log.Warn("deploy", "stack", e.Stack, "event", e.Verb, "of", e.Subject, "text", e.Text)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // object is something that an engine keeps, as its API shows it.
@@ -23,6 +24,8 @@ type object = map[string]any
 type fakeEngine struct {
 	mu      sync.Mutex
 	refuses func(r *http.Request, body []byte) string
+	crashes bool // all tasks have ended
+	hides   bool // the labels of secrets, as a docker proxy may
 	clock   int
 	objects map[string]map[string]object // by kind, then id
 	values  []string                     // of secrets
@@ -66,9 +69,18 @@ func (e *fakeEngine) list(kind string) []object {
 	out := []object{}
 	switch kind {
 	case "nodes":
-		return append(out, object{"ID": "n1", "Spec": object{"Role": "manager", "Availability": "active"}, "Status": object{"State": "ready"}})
+		return append(out, object{"ID": "n1", "Spec": object{"Role": "manager", "Availability": "active"}, "Description": object{"Hostname": "node1"}, "Status": object{"State": "ready"}})
 	case "tasks":
 		for id, s := range e.objects["services"] {
+			if e.crashes {
+				for i := range 3 {
+					out = append(out, object{
+						"ID": fmt.Sprint(id, "-", i), "ServiceID": id, "Slot": 1, "NodeID": "n1", "Spec": s["Spec"].(object)["TaskTemplate"],
+						"DesiredState": "shutdown", "Status": object{"State": "failed", "ContainerStatus": object{"ContainerID": "c", "ExitCode": 3}},
+					})
+				}
+				continue
+			}
 			out = append(out, object{
 				"ID": id + "-1", "ServiceID": id, "Slot": 1, "NodeID": "n1", "Spec": s["Spec"].(object)["TaskTemplate"],
 				"DesiredState": "running", "Status": object{"State": "running"},
@@ -77,7 +89,13 @@ func (e *fakeEngine) list(kind string) []object {
 		return out
 	}
 	for _, id := range slices.Sorted(maps.Keys(e.objects[kind])) {
-		out = append(out, maps.Clone(e.objects[kind][id])) // an update changes the object
+		shown := maps.Clone(e.objects[kind][id]) // an update changes the object
+		if spec, ok := shown["Spec"].(object); ok && kind == "secrets" && e.hides {
+			spec = maps.Clone(spec)
+			spec["Labels"] = object{"skep.cluster": "test", "skep.secret.reference": "[redacted]"}
+			shown["Spec"] = spec
+		}
+		out = append(out, shown)
 	}
 	return out
 }
@@ -120,7 +138,7 @@ func (e *fakeEngine) create(w http.ResponseWriter, r *http.Request) {
 	kind := r.PathValue("kind")
 	e.clock++
 	id := fmt.Sprintf("%s%d", kind, e.clock)
-	made := object{"ID": id, "Version": object{"Index": e.clock}, "Spec": spec}
+	made := object{"ID": id, "Version": object{"Index": e.clock}, "CreatedAt": time.Unix(int64(e.clock), 0).UTC(), "Spec": spec}
 	if kind == "networks" {
 		id = fmt.Sprint(spec["Name"]) // which is what services call it
 		made = spec
@@ -150,6 +168,20 @@ func (e *fakeEngine) refuse(why func(r *http.Request, body []byte) string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.refuses = why
+}
+
+// crash has all tasks end, or run again.
+func (e *fakeEngine) crash(now bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.crashes = now
+}
+
+// hide hides the labels of secrets.
+func (e *fakeEngine) hide() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.hides = true
 }
 
 // secretValues are what secrets were made with.

@@ -18,9 +18,10 @@ func (p *program) secretsLock() *cli.Command {
 	return &cli.Command{
 		Name:  "lock",
 		Usage: "Bring the versions in " + spec.SecretsLock + " up to the Swarm's",
-		Description: "The labels of the Swarm's secrets say which version of which reference they are. What the lock lacks, or has\n" +
-			"an older version of, is taken from there: `skep plan` then compares with what runs. Asks no store, and sees no\n" +
-			"value. References that have no version are listed; `skep secrets sync` makes their secrets.\n\n" +
+		Description: "The labels of the Swarm's secrets say which version of which reference they are. What the lock lacks, has an\n" +
+			"older version of, or has of an item that was replaced by another one is taken from there: `skep plan` then\n" +
+			"compares with what runs. Asks no store, and sees no value. References that have no version are listed;\n" +
+			"`skep secrets sync` makes their secrets.\n\n" +
 			"Examples:\n   skep secrets lock && skep plan\n   skep secrets lock --json",
 		Flags: []cli.Flag{jsonFlag()},
 		Action: func(c *cli.Context) error {
@@ -51,7 +52,7 @@ type lockedReport struct {
 }
 
 func (p *program) recall(ctx context.Context, asJSON bool, project *secretProject, references []secrets.Reference, engine *swarm.Client) error {
-	live, err := engine.Secrets(ctx)
+	live, err := secretEngine{engine}.Secrets(ctx)
 	if err != nil {
 		return err
 	}

@@ -176,7 +176,7 @@ func TestPlantedSecretsAreNowhere(t *testing.T) {
 	}()
 	wait := func(words string) {
 		t.Helper()
-		if err := swarmtest.Poll(time.Minute, func() error {
+		if err := swarmtest.Poll(3*time.Minute, func() error {
 			if !strings.Contains(said.text("watch"), words) {
 				return fmt.Errorf("the log lacks %q", words)
 			}

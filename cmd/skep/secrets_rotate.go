@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"skep/generator/stack"
+	"skep/services/deploy"
 	"skep/services/secretsync"
 	"skep/services/swarm"
 )
@@ -32,8 +33,14 @@ func (p *program) secretsRotate() *cli.Command {
 				names = append(names, stack.Name(s))
 			}
 			return p.withSyncer(c, func(ctx context.Context, project *secretProject, s *secretsync.Syncer, engine *swarm.Client) error {
-				done, err := secretsync.Rotate(ctx, s, project, &rotation{c: c, engine: engine}, !c.Bool("no-prune"), names...)
-				return errors.Join(p.printRotation(c, project, done), err, missing(done.Sync))
+				r, stop := &rotation{c: c, engine: engine}, func() {}
+				if !c.Bool("json") {
+					progress := newProgress(p.stdout)
+					r.report, stop = progress.report, progress.close
+				}
+				done, err := secretsync.Rotate(ctx, s, project, r, !c.Bool("no-prune"), names...)
+				stop()
+				return errors.Join(p.printRotation(c, project, done, failures(err)), err, missing(done.Sync))
 			})
 		},
 	}
@@ -43,12 +50,14 @@ func (p *program) secretsRotate() *cli.Command {
 type rotationReport struct {
 	Actions  []secretsync.Action `json:"actions"`
 	Deployed []stack.Name        `json:"deployed"`
+	Services []*deploy.Failure   `json:"services"` // that did not come up
 }
 
-func (p *program) printRotation(c *cli.Context, project *secretProject, done secretsync.Rotation) error {
+func (p *program) printRotation(c *cli.Context, project *secretProject, done secretsync.Rotation, failed []*deploy.Failure) error {
 	if c.Bool("json") {
 		return p.writeJSON(rotationReport{
 			Actions: append([]secretsync.Action{}, done.Sync.Actions...), Deployed: append([]stack.Name{}, done.Deployed...),
+			Services: append([]*deploy.Failure{}, failed...),
 		})
 	}
 	if err := p.printSecrets(c, project, done.Sync, synced); err != nil {

@@ -28,7 +28,7 @@ services:
 func skepIn(t *testing.T, dir string, want int, args ...string) string {
 	t.Helper()
 	var out bytes.Buffer
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if code := run(ctx, append([]string{"skep", "-C", dir}, args...), nil, &out, &out); code != want {
 		t.Fatalf("skep %s: exit code %d, want %d\n%s", strings.Join(args, " "), code, want, &out)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	moby "github.com/moby/moby/api/types/swarm"
 	"github.com/urfave/cli/v2"
 
 	"skep/generator/bundle"
@@ -134,14 +136,24 @@ type secretEngine struct{ *swarm.Client }
 
 var _ secretsync.Swarm = secretEngine{}
 
+// Secrets fails where a docker proxy hides what the secrets are known by.
+func (e secretEngine) Secrets(ctx context.Context) ([]moby.Secret, error) {
+	list, err := e.Client.Secrets(ctx)
+	return list, cmp.Or(err, deploy.Live{Secrets: list}.Whole())
+}
+
 // Revisions reads which secrets the kept revisions mount.
 func (e secretEngine) Revisions(ctx context.Context) (map[string][]string, error) {
 	configs, err := e.Configs(ctx)
 	if err != nil {
 		return nil, err
 	}
+	live := deploy.Live{Configs: configs}
+	if err := live.Whole(); err != nil {
+		return nil, err
+	}
 	out := map[string][]string{}
-	for _, r := range deploy.History(deploy.Live{Configs: configs}, "") {
+	for _, r := range deploy.History(live, "") {
 		release, err := r.Release()
 		if err != nil {
 			return nil, err
@@ -172,9 +184,17 @@ func declaredSecrets(compose map[string]any) []string {
 type rotation struct {
 	c      *cli.Context
 	engine *swarm.Client
+	report func(deploy.Event) // nil for nobody
 }
 
 var _ secretsync.Deployer = (*rotation)(nil)
+
+// busy makes an error of a deploy a secretsync.ErrBusy, in its own words.
+type busy struct{ error }
+
+func (b busy) Unwrap() error { return b.error }
+
+func (busy) Is(target error) bool { return target == secretsync.ErrBusy }
 
 // Deploy compiles the project anew, with the lock that was just written.
 func (r *rotation) Deploy(ctx context.Context, stacks []stack.Name) error {
@@ -194,7 +214,10 @@ func (r *rotation) Deploy(ctx context.Context, stacks []stack.Name) error {
 	}
 	_, err = deploy.Deploy(ctx, r.engine, want, deploy.Options{
 		Who: who(), Commit: committed(ctx, loaded.dir), Now: time.Now, Timeout: r.c.Duration("timeout"), Undo: r.c.Bool("undo"),
-		Scope: deploy.Scope{Partial: true},
+		Scope: deploy.Scope{Partial: true}, Report: r.report,
 	})
+	if errors.Is(err, deploy.ErrLocked) {
+		return busy{err}
+	}
 	return err
 }

@@ -37,6 +37,11 @@ func (p *program) status() *cli.Command {
 					return err
 				}
 				status := deploy.StatusOf(live, stackNames(c)...)
+				for _, name := range stackNames(c) {
+					if !slices.ContainsFunc(status.Stacks, func(s deploy.StackStatus) bool { return s.Stack == name }) {
+						return failed(fmt.Errorf("there is no service of a stack %q", name)).because("`skep status` lists all stacks")
+					}
+				}
 				if !c.Bool("no-hosts") {
 					newHostLook().fill(c.Context, &status)
 				}

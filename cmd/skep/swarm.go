@@ -20,7 +20,11 @@ var _ deploy.Engine = (*swarm.Client)(nil)
 
 // withSwarm gives f a client of the Swarm that DOCKER_HOST names.
 func withSwarm(f func(engine *swarm.Client) error) error {
-	engine, err := swarm.New()
+	options, err := endpoint()
+	if err != nil {
+		return err
+	}
+	engine, err := swarm.New(options...)
 	if err != nil {
 		return usage("%s", err).because("DOCKER_HOST says where the engine is, as for docker")
 	}
@@ -51,10 +55,10 @@ func advise(err error) error {
 	switch hint := deploy.Hint(err); {
 	case hint != "":
 		out.remedy = hint
+	case strings.Contains(err.Error(), "not a swarm manager"): // which an engine calls unavailable
+		out.remedy = "DOCKER_HOST must name a manager; `docker swarm init` makes this engine one"
 	case errdefs.IsUnavailable(err):
 		out.remedy = "DOCKER_HOST must name a manager of the Swarm that answers; `skep doctor` looks closer"
-	case strings.Contains(err.Error(), "not a swarm manager"):
-		out.remedy = "DOCKER_HOST must name a manager; `docker swarm init` makes this engine one"
 	}
 	return out
 }

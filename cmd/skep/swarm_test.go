@@ -123,7 +123,7 @@ func TestGeneratedStacksOnASwarm(t *testing.T) {
 		{"away.localhost", "/", 503, "Back soon"},
 	}
 	for _, want := range answers {
-		err := swarmtest.Poll(time.Minute, func() error {
+		err := swarmtest.Poll(3*time.Minute, func() error {
 			status, body, err := s.HTTP(want.host, want.path)
 			if err == nil && (status != want.status || !strings.Contains(body, want.text)) {
 				err = fmt.Errorf("got %d %q", status, body)

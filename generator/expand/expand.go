@@ -337,11 +337,11 @@ func (e *expansion) ambiguousNames(s *stack.Stack) map[string]bool {
 func (f *file) version(t secrets.Template) string {
 	lock := f.e.cluster.Lock
 	if ref, ok := t.Sole(); ok {
-		return lock[ref]
+		return lock[ref].Version
 	}
 	parts := []string{t.String()}
 	for _, ref := range t.References() {
-		v := lock[ref]
+		v := lock[ref].Version
 		if v == "" {
 			return ""
 		}

@@ -111,8 +111,6 @@ func (c *Client) answer(ctx context.Context, refs []secrets.Reference, fresh boo
 	refs = slices.Compact(refs)
 	out := collector{answers: secrets.Answers{}}
 	var workers sync.WaitGroup
-	vaultOf := func(r secrets.Reference) string { return r.Vault }
-	itemOf := func(r secrets.Reference) string { return r.Item }
 	find := func(names []string) (map[string]entry, map[string]error) { return c.findVaults(ctx, names) }
 	for vault, refs := range located(refs, vaultOf, find, &out) {
 		workers.Go(func() {
@@ -137,18 +135,36 @@ func (c *Client) answer(ctx context.Context, refs []secrets.Reference, fresh boo
 // readItem reads an item and takes the values that the references name.
 func (c *Client) readItem(ctx context.Context, found entry, refs []secrets.Reference) secrets.Answers {
 	it, err := c.item(ctx, found)
-	if errors.Is(err, secrets.ErrNotFound) {
-		// The cached id may be that of an item that was replaced by another of
-		// the same name.
-		name := refs[0].Item
-		again, failed := c.findItems(ctx, entry{id: found.vault, name: refs[0].Vault}, []string{name}, true)
-		if err = failed[name]; err == nil {
-			it, err = c.item(ctx, again[name])
+	if err == nil && it.answersTo(refs) {
+		return c.values(ctx, it, refs)
+	}
+	if err != nil && !errors.Is(err, secrets.ErrNotFound) {
+		return c.failItem(ctx, refs, err)
+	}
+	it.wipe()
+	// The remembered id is that of an item that was renamed, archived or removed:
+	// another one may have its name now.
+	out := collector{answers: secrets.Answers{}}
+	find := func(names []string) (map[string]entry, map[string]error) {
+		return c.findItems(ctx, entry{id: found.vault, name: refs[0].Vault}, names, true)
+	}
+	for found, refs := range located(refs, itemOf, find, &out) {
+		it, err := c.item(ctx, found)
+		if err != nil {
+			out.add(c.failItem(ctx, refs, err))
+		} else {
+			out.add(c.values(ctx, it, refs))
 		}
 	}
-	if err != nil {
-		return secrets.Fail(refs, fmt.Errorf("read item %s: %w", refs[0].Item, c.explain(ctx, err)))
-	}
+	return out.answers
+}
+
+func (c *Client) failItem(ctx context.Context, refs []secrets.Reference, err error) secrets.Answers {
+	return secrets.Fail(refs, fmt.Errorf("read item %s: %w", refs[0].Item, c.explain(ctx, err)))
+}
+
+// values takes the values that references name from an item, and wipes it.
+func (c *Client) values(ctx context.Context, it *item, refs []secrets.Reference) secrets.Answers {
 	defer it.wipe()
 	version := secrets.Item{ID: it.ID, Version: fmt.Sprint(it.Version)}
 	out := secrets.Answers{}
@@ -173,6 +189,9 @@ func (c *Client) item(ctx context.Context, e entry) (*item, error) {
 	}
 	return &it, nil
 }
+
+func vaultOf(r secrets.Reference) string { return r.Vault }
+func itemOf(r secrets.Reference) string  { return r.Item }
 
 // located groups references by the vault or the item that they name, however
 // they spell it, and answers those that name none.

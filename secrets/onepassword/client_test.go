@@ -121,7 +121,7 @@ func TestFieldsAndFiles(t *testing.T) {
 		"homelab/everything/admn/password":                               `error: there is no section "admn" in item everything of vault homelab; did you mean Admin?`,
 		"homelab/everything/admin/extra":                                 `error: there is no field "extra" in section admin of item everything`,
 		"homelab/evrything/password":                                     `error: there is no item "evrything" in vault homelab; did you mean Everything?`,
-		"homlab/everything/password":                                     `error: there is no vault "homlab"; did you mean homelab?`,
+		"homlab/everything/password":                                     `error: there is no vault "homlab" in what the Connect token may read; did you mean homelab?`,
 		"homelab/everything/password?attribute=otp":                      "error: no such attribute: the field password is no one-time password",
 		"homelab/everything/password?attribute=size":                     "error: no such attribute: a field has no size",
 		"homelab/everything/key.pem?attribute=otp":                       "error: no such attribute: a file has no otp",

@@ -18,6 +18,9 @@ type entry struct {
 	id      string
 	name    string
 	version string // of an item
+	// archived items are kept by Connect beside those that took their names:
+	// their ids alone find them.
+	archived bool
 }
 
 // directory is the list of vaults, or of the items of a vault.
@@ -29,14 +32,15 @@ type directory struct {
 // findVaults looks vaults up. Every name is in one of the two results.
 func (c *Client) findVaults(ctx context.Context, names []string) (map[string]entry, map[string]error) {
 	return c.lookup(ctx, catalogue{
-		what: "vault", cached: func() directory { return c.vaults }, read: c.readVaults,
+		what: "vault", in: "what the Connect token may read", list: "the vaults",
+		cached: func() directory { return c.vaults }, read: c.readVaults,
 	}, names, false)
 }
 
 // findItems looks items of a vault up.
 func (c *Client) findItems(ctx context.Context, vault entry, names []string, fresh bool) (map[string]entry, map[string]error) {
 	return c.lookup(ctx, catalogue{
-		what: "item", in: "vault " + vault.name,
+		what: "item", in: "vault " + vault.name, list: "the items of vault " + vault.name,
 		cached: func() directory { return c.items[vault.id] },
 		read:   func(ctx context.Context) (directory, error) { return c.readItems(ctx, vault) },
 	}, names, fresh)
@@ -44,9 +48,9 @@ func (c *Client) findItems(ctx context.Context, vault entry, names []string, fre
 
 // catalogue is one kind of list: where it is remembered and how it is read.
 type catalogue struct {
-	what, in string
-	cached   func() directory // under c.mu
-	read     func(context.Context) (directory, error)
+	what, in, list string           // what it lists, and where, in words
+	cached         func() directory // under c.mu
+	read           func(context.Context) (directory, error)
 }
 
 // lookup finds names or ids. The remembered list is used while it is young,
@@ -61,10 +65,7 @@ func (c *Client) lookup(ctx context.Context, list catalogue, names []string, fre
 		if d, err = list.read(ctx); err == nil {
 			return nil
 		}
-		if list.in != "" {
-			return fmt.Errorf("list the items of %s: %w", list.in, c.explain(ctx, err))
-		}
-		return fmt.Errorf("list the vaults: %w", c.explain(ctx, err))
+		return fmt.Errorf("list %s: %w", list.list, c.explain(ctx, err))
 	}
 	if fresh || d.read.IsZero() || time.Since(d.read) >= c.cacheFor {
 		if err := read(); err != nil {
@@ -113,13 +114,18 @@ func (c *Client) readVaults(ctx context.Context) (directory, error) {
 }
 
 func (c *Client) readItems(ctx context.Context, vault entry) (directory, error) {
-	var list []onepassword.Item
+	var list []struct {
+		onepassword.Item
+		State state `json:"state"`
+	}
 	if err := c.list(ctx, &list, "v1", "vaults", vault.id, "items"); err != nil {
 		return directory{}, err
 	}
 	d := directory{read: time.Now()}
 	for _, i := range list {
-		d.entries = append(d.entries, entry{vault: vault.id, id: i.ID, name: i.Title, version: fmt.Sprint(i.Version)})
+		if i.State != deleted {
+			d.entries = append(d.entries, entry{vault: vault.id, id: i.ID, name: i.Title, version: fmt.Sprint(i.Version), archived: i.State == archived})
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -146,6 +152,9 @@ func (d directory) find(what, name, in string) (entry, error) {
 	for _, e := range d.entries {
 		if strings.EqualFold(e.id, name) {
 			return e, nil
+		}
+		if e.archived {
+			continue
 		}
 		if strings.EqualFold(e.name, name) {
 			named = append(named, e)

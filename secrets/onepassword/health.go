@@ -43,6 +43,15 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 	return h, nil
 }
 
+// Vaults asks how many vaults the token may read, and so whether it is taken.
+func (c *Client) Vaults(ctx context.Context) (int, error) {
+	d, err := c.readVaults(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("list the vaults: %w", c.explain(ctx, err))
+	}
+	return len(d.entries), nil
+}
+
 // healthFor is how long the health is remembered between failures.
 const healthFor = 5 * time.Second
 

@@ -2,6 +2,8 @@ package onepassword
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -15,6 +17,23 @@ import (
 type item struct {
 	onepassword.Item
 	Fields []*field `json:"fields"`
+	State  state    `json:"state"` // the SDK leaves it out
+}
+
+// state is whether an item is still in use; that of one that is has none.
+type state string
+
+const (
+	archived state = "ARCHIVED"
+	deleted  state = "DELETED"
+)
+
+// answersTo reports whether an item still is what references name: by its id,
+// or by its name while it is in use.
+func (i *item) answersTo(refs []secrets.Reference) bool {
+	return !slices.ContainsFunc(refs, func(r secrets.Reference) bool {
+		return !strings.EqualFold(r.Item, i.ID) && (!strings.EqualFold(r.Item, i.Title) || i.State != "")
+	})
 }
 
 type field struct {
@@ -28,6 +47,9 @@ type field struct {
 }
 
 func (i *item) wipe() {
+	if i == nil {
+		return
+	}
 	for _, f := range i.Fields {
 		f.Value.Wipe()
 		f.TOTP.Wipe()

@@ -31,6 +31,7 @@ type Connect struct {
 	requests []string
 	faults   []Fault
 	notReady map[string]string // dependency -> status
+	states   map[string]string // of items by id, empty for those in use
 	ids      map[string]int    // how often each was asked for
 }
 
@@ -54,7 +55,7 @@ type Fault struct {
 
 // NewConnect makes a server without vaults that takes one token.
 func NewConnect(token string) *Connect {
-	c := &Connect{mux: http.NewServeMux(), token: token, notReady: map[string]string{}, ids: map[string]int{}}
+	c := &Connect{mux: http.NewServeMux(), token: token, notReady: map[string]string{}, states: map[string]string{}, ids: map[string]int{}}
 	c.routes()
 	return c
 }
@@ -139,6 +140,13 @@ func (c *Connect) Delete(itemID string) {
 		v.items = slices.DeleteFunc(v.items, func(i *onepassword.Item) bool { return i.ID == itemID })
 		v.Items = len(v.items)
 	}
+}
+
+// Archive puts an item where people no longer see it: it is listed as archived.
+func (c *Connect) Archive(itemID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.states[itemID] = "ARCHIVED"
 }
 
 // Set sets a field without a section, as Edit does.

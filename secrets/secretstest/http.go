@@ -24,7 +24,7 @@ func (c *Connect) routes() {
 	c.mux.HandleFunc("GET /v1/vaults", c.listVaults)
 	c.mux.HandleFunc("GET /v1/vaults/{vault}", c.withVault(func(w http.ResponseWriter, _ *http.Request, v *vault) { reply(w, v.Vault) }))
 	c.mux.HandleFunc("GET /v1/vaults/{vault}/items", c.withVault(c.listItems))
-	c.mux.HandleFunc("GET /v1/vaults/{vault}/items/{item}", c.withItem(func(w http.ResponseWriter, _ *http.Request, i *onepassword.Item) { reply(w, i) }))
+	c.mux.HandleFunc("GET /v1/vaults/{vault}/items/{item}", c.withItem(func(w http.ResponseWriter, _ *http.Request, i *onepassword.Item) { reply(w, c.stated(i)) }))
 	c.mux.HandleFunc("GET /v1/vaults/{vault}/items/{item}/files", c.withItem(c.listFiles))
 	c.mux.HandleFunc("GET /v1/vaults/{vault}/items/{item}/files/{file}", c.withItem(c.getFile))
 	c.mux.HandleFunc("GET /v1/vaults/{vault}/items/{item}/files/{file}/content", c.withItem(c.getContent))
@@ -114,16 +114,24 @@ func (c *Connect) listItems(w http.ResponseWriter, r *http.Request, v *vault) {
 	if !ok {
 		return
 	}
-	list := []onepassword.Item{}
+	list := []statedItem{}
 	for _, i := range v.items {
 		if match(i.Title) {
-			summary := *i
+			summary := c.stated(i)
 			summary.Sections, summary.Fields, summary.Files = nil, nil, nil
 			list = append(list, summary)
 		}
 	}
 	reply(w, list)
 }
+
+// statedItem has what the SDK's item leaves out.
+type statedItem struct {
+	onepassword.Item
+	State string `json:"state,omitempty"`
+}
+
+func (c *Connect) stated(i *onepassword.Item) statedItem { return statedItem{*i, c.states[i.ID]} }
 
 func (c *Connect) listFiles(w http.ResponseWriter, r *http.Request, i *onepassword.Item) {
 	list := []any{}

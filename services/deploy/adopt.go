@@ -14,7 +14,7 @@ import (
 func Adopt(ctx context.Context, engine Engine, p Project, o Options) (Plan, error) {
 	o = o.withDefaults()
 	o.Scope.Partial = true
-	patient := &patient{engine: engine, patience: o.Patience}
+	patient := newPatient(engine, o)
 	release := p.Releases[0]
 	live, err := Read(ctx, patient)
 	if err != nil {

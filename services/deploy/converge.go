@@ -48,6 +48,10 @@ func (s sighting) settled() sighting {
 // lookEvery is the longest time between two looks at what converges.
 const lookEvery = 500 * time.Millisecond
 
+// maxNamed is for how many services tasks are asked by name: the names are in the
+// request's URL, for which proxies have room of 8 KiB.
+const maxNamed = 100
+
 // startWatch starts looking. stop must be called.
 func startWatch(ctx context.Context, engine Engine, nodes map[string]string) *watch {
 	ctx, cancel := context.WithCancel(ctx)
@@ -126,7 +130,11 @@ func (w *watch) read(ctx context.Context, ids []string) (map[string]sighting, er
 	if err != nil {
 		return nil, err
 	}
-	tasks, err := w.engine.Tasks(ctx, ids...)
+	named := ids
+	if len(ids) > maxNamed {
+		named = nil
+	}
+	tasks, err := w.engine.Tasks(ctx, named...)
 	if err != nil {
 		return nil, err
 	}

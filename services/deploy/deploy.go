@@ -117,9 +117,7 @@ func (f StackFailure) Unwrap() error { return f.Err }
 // not even the lease. The error is that of the first stack that failed.
 func Deploy(ctx context.Context, engine Engine, p Project, o Options) (Result, error) {
 	o = o.withDefaults()
-	patient := &patient{engine: engine, patience: o.Patience, waiting: func(err error) {
-		o.Report(Event{Verb: Pausing, Text: "the Swarm does not answer: " + err.Error()})
-	}}
+	patient := newPatient(engine, o)
 	_, plan, err := look(ctx, patient, p, o)
 	if err != nil || plan.Empty() {
 		return Result{Plan: plan}, err

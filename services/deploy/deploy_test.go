@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -158,6 +159,26 @@ func TestAFailureIsKept(t *testing.T) {
 	if web, _ := f.state.service("app_web"); web.Spec.TaskTemplate.ContainerSpec.Image != "broken:1" {
 		t.Error("it was not kept")
 	}
+	// The next deploy has nothing to change, and the service still is not up.
+	broken := project(t, strings.Replace(appV1, "web:1", "broken:1", 1))
+	plan, err := Compare(broken, f.state, Scope{})
+	if err != nil || plan.Empty() || len(plan.Stacks[0].Changes) != 0 {
+		t.Errorf("the plan says all is well: %+v, %v", plan.Stacks, err)
+	}
+	var failure *Failure
+	if _, err := Deploy(t.Context(), f, broken, o); !errors.As(err, &failure) || failure.Service != "app_web" {
+		t.Errorf("the same deploy again: %v", err)
+	}
+	// Once it is up, the deploy is whole.
+	for i := range f.state.Tasks {
+		if t := &f.state.Tasks[i]; t.Status.State == swarm.TaskStateFailed {
+			t.DesiredState, t.Status.State = swarm.TaskStateRunning, swarm.TaskStateRunning
+		}
+	}
+	mustDeploy(t, f, broken)
+	f.is(t, broken)
+	mustDeploy(t, f, project(t, appV1))
+	f.is(t, project(t, appV1))
 }
 
 func TestAFailedFirstDeployLeavesNothing(t *testing.T) {
@@ -197,7 +218,9 @@ func TestANeedThatFailedStopsWhoNeedsIt(t *testing.T) {
 }
 
 // A reply that is lost after the change was made must not make it twice.
-func TestLostReplies(t *testing.T) {
+func TestLostReplies(t *testing.T) { synctest.Test(t, testLostReplies) }
+
+func testLostReplies(t *testing.T) {
 	f := newFake()
 	lost := map[string]bool{}
 	f.fault = func(call string, after bool) error {
@@ -223,7 +246,9 @@ func TestLostReplies(t *testing.T) {
 	}
 }
 
-func TestALeaderlessSwarmIsWaitedOut(t *testing.T) {
+func TestALeaderlessSwarmIsWaitedOut(t *testing.T) { synctest.Test(t, testALeaderlessSwarmIsWaitedOut) }
+
+func testALeaderlessSwarmIsWaitedOut(t *testing.T) {
 	f := newFake()
 	start := time.Now()
 	f.fault = func(string, bool) error {
@@ -240,7 +265,9 @@ var errKilled = errors.New("killed")
 
 // A deploy that is killed before any of its writes, or after, leaves a Swarm
 // that the next deploy finishes. A killed process makes no further call.
-func TestKilledAnywhereConverges(t *testing.T) {
+func TestKilledAnywhereConverges(t *testing.T) { synctest.Test(t, testKilledAnywhereConverges) }
+
+func testKilledAnywhereConverges(t *testing.T) {
 	for _, update := range []bool{false, true} {
 		for at, done := 1, false; !done; at++ {
 			f := newFake()

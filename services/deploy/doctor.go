@@ -84,7 +84,7 @@ func Diagnose(v Vitals, live Live) []Finding {
 			"`docker swarm init --default-addr-pool` sets a larger pool, on a new Swarm; pin subnets of networks outside of it until then",
 			"%d of %d subnets for networks are free", free, total)
 	}
-	if err := live.checkWhole(); err != nil {
+	if err := live.Whole(); err != nil {
 		add("docker proxy", Broken, Hint(err), "%v; nothing can be planned or deployed through it", err)
 	}
 	out = append(out, stuckUpdates(live)...)

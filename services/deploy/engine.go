@@ -73,7 +73,7 @@ func Read(ctx context.Context, r Reader) (Live, error) {
 			return Live{}, err
 		}
 	}
-	return live, live.checkWhole()
+	return live, live.Whole()
 }
 
 func (l Live) service(name string) (swarm.Service, bool) {

@@ -68,11 +68,27 @@ func (w *watch) diagnose(ctx context.Context, service string, p Progress, reason
 	f.Task, f.Node, f.State = taskName(service, *t), w.nodes[t.NodeID], string(t.Status.State)
 	f.Message = t.Status.Err
 	if c := t.Status.ContainerStatus; c != nil && c.ContainerID != "" {
-		f.ExitCode = &c.ExitCode
+		if ended(t.Status.State) {
+			f.ExitCode = &c.ExitCode
+		}
 		f.Log = w.lastLines(ctx, *t)
 	}
-	f.Cause = likelyCause(t.Status.Err, f.ExitCode, t.Spec.ContainerSpec != nil && t.Spec.ContainerSpec.Healthcheck != nil)
+	checked := t.Spec.ContainerSpec != nil && t.Spec.ContainerSpec.Healthcheck != nil
+	if f.Cause = likelyCause(t.Status.Err, f.ExitCode, checked); f.Cause == "" {
+		f.Cause = slowCause(t.Status.State, checked)
+	}
 	return f
+}
+
+// slowCause is what a task without an error is held up by.
+func slowCause(s swarm.TaskState, checked bool) string {
+	switch {
+	case s == swarm.TaskStatePreparing:
+		return "the node is still at its image, or at its volumes: --timeout gives it longer"
+	case s == swarm.TaskStateStarting && checked:
+		return "its health check has not passed yet: run the check's command in the container, or give it longer with --timeout"
+	}
+	return ""
 }
 
 func taskName(service string, t swarm.Task) string {
@@ -110,7 +126,8 @@ var causes = []struct{ text, cause string }{
 	{"port is already allocated", "another program on the node has the port"},
 	{"address already in use", "another program has the port"},
 	{"host-mode port already in use", "another task has the port on every node that fits"},
-	{"secret", "a secret cannot be had: `skep secrets sync` creates what is missing"},
+	// Of a secret that its driver refuses the Swarm says that it is not found.
+	{"secret", "a secret cannot be had: `skep secrets sync` creates what is missing; with a driver, its log on the leading manager says why"},
 	{"config", "a config cannot be had; deploy again"},
 	{"network", "a network cannot be set up on the node: `skep doctor` looks for free subnets"},
 	{"OOM", "the kernel ended it for its memory: raise the limit"},

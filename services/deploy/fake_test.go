@@ -324,7 +324,8 @@ func (f *fakeSwarm) Changes(ctx context.Context, _ func()) error {
 	return nil
 }
 
-// quick makes a deploy of the fake as fast as it can be.
+// quick makes a deploy of the fake as fast as it can be. What is waited for in
+// full only when a test fails is long.
 func quick() Options {
-	return Options{Who: "test", Now: time.Now, Patience: 5 * time.Second, Term: 300 * time.Millisecond, Timeout: 5 * time.Second}
+	return Options{Who: "test", Now: time.Now, Patience: time.Minute, Term: 300 * time.Millisecond, Timeout: time.Minute}
 }

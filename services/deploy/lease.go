@@ -37,6 +37,7 @@ type lease struct {
 
 	mu     sync.Mutex
 	config swarm.Config
+	wrote  bool // it may be ours: what was asked for may have been carried out
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -64,16 +65,25 @@ func withLease(ctx context.Context, engine Engine, o Options, f func(held contex
 // The context that it returns ends with ErrLeaseLost when somebody takes over.
 func acquire(ctx context.Context, engine Engine, term time.Duration, who string, now func() time.Time, waiting func(holder string)) (context.Context, *lease, error) {
 	l := &lease{engine: engine, term: term, holder: who, token: rand.Text(), now: now, done: make(chan struct{})}
+	if err := l.get(ctx, waiting); err != nil {
+		l.abandon(ctx)
+		return nil, nil, err
+	}
+	return l.keep(ctx)
+}
+
+// get returns when the lease is ours.
+func (l *lease) get(ctx context.Context, waiting func(holder string)) error {
 	var seen uint64         // the version that was there first, 0 before
 	var quiet time.Duration // for how long nothing moved while we could look
 	looked := time.Now()
 	for {
 		held, err := l.take(ctx)
 		if err == nil {
-			break
+			return nil
 		}
 		if !errors.Is(err, errHeld) {
-			return nil, nil, fmt.Errorf("take the lease: %w", err)
+			return fmt.Errorf("take the lease: %w", err)
 		}
 		switch {
 		case seen == 0:
@@ -81,30 +91,29 @@ func acquire(ctx context.Context, engine Engine, term time.Duration, who string,
 			waiting(held.Spec.Labels[labelHolder])
 		case held.Version.Index != seen:
 			// It was renewed while we looked.
-			return nil, nil, WithHint(
+			return WithHint(
 				fmt.Errorf("%w by %s since %s", ErrLocked, held.Spec.Labels[labelHolder], held.Spec.Labels[labelSince]),
 				"wait until it is done and try again")
-		case quiet >= term:
+		case quiet >= l.term:
 			if err := l.takeOver(ctx, held); err == nil {
-				return l.keep(ctx)
+				return nil
 			} else if !errors.Is(err, ErrChanged) && !errdefs.IsNotFound(err) {
-				return nil, nil, fmt.Errorf("take the lease over: %w", err)
+				return fmt.Errorf("take the lease over: %w", err)
 			}
 			seen = 0
 		}
 		// While the Swarm has no leader the holder cannot renew either: time in
 		// which nothing could be seen does not count.
-		quiet += min(time.Since(looked), term/5)
+		quiet += min(time.Since(looked), l.term/5)
 		looked = time.Now()
-		timer := time.NewTimer(term / 10)
+		timer := time.NewTimer(l.term / 10)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return nil, nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
-	return l.keep(ctx)
 }
 
 var errHeld = errors.New("the lease is held")
@@ -120,6 +129,7 @@ func (l *lease) take(ctx context.Context) (swarm.Config, error) {
 	spec := swarm.ConfigSpec{Annotations: swarm.Annotations{Name: leaseName, Labels: l.labels()}, Data: []byte("lease")}
 	_, err := l.engine.CreateConfig(ctx, spec)
 	taken := errdefs.IsAlreadyExists(err)
+	l.wrote = l.wrote || !taken
 	if err != nil && !taken {
 		return swarm.Config{}, err
 	}
@@ -143,7 +153,7 @@ func (l *lease) take(ctx context.Context) (swarm.Config, error) {
 // takeOver makes a dead holder's lease ours, if it still is at the version we
 // watched.
 func (l *lease) takeOver(ctx context.Context, held swarm.Config) error {
-	l.config = held
+	l.config, l.wrote = held, true
 	return l.renew(ctx, l.labels())
 }
 
@@ -194,11 +204,27 @@ func (l *lease) keep(ctx context.Context) (context.Context, *lease, error) {
 	return held, l, nil
 }
 
-// release gives the lease back. Its version does not tell whether it still is
-// ours: a renewal that was cut short may have been carried out.
+// abandon gives back what was taken by a call that failed for us alone, as when
+// its reply was lost, so that nobody waits a term for it.
+func (l *lease) abandon(ctx context.Context) {
+	if !l.wrote {
+		return
+	}
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.term)
+	defer cancel()
+	_ = l.giveBack(end) // it expires anyway
+}
+
+// release gives the lease back.
 func (l *lease) release(ctx context.Context) error {
 	l.stop()
 	<-l.done
+	return l.giveBack(ctx)
+}
+
+// giveBack removes the lease if it is ours. Its version does not tell: a renewal
+// that was cut short may have been carried out.
+func (l *lease) giveBack(ctx context.Context) error {
 	list, err := l.engine.Configs(ctx)
 	if err != nil {
 		return err

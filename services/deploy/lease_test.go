@@ -6,12 +6,15 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/containerd/errdefs"
 )
 
-func TestTwoDeployers(t *testing.T) {
+func TestTwoDeployers(t *testing.T) { synctest.Test(t, testTwoDeployers) }
+
+func testTwoDeployers(t *testing.T) {
 	f := newFake()
 	var group sync.WaitGroup
 	errs := make([]error, 2)
@@ -32,7 +35,9 @@ func TestTwoDeployers(t *testing.T) {
 	}
 }
 
-func TestTheLeaseKeepsOthersOut(t *testing.T) {
+func TestTheLeaseKeepsOthersOut(t *testing.T) { synctest.Test(t, testTheLeaseKeepsOthersOut) }
+
+func testTheLeaseKeepsOthersOut(t *testing.T) {
 	f := newFake()
 	p := &patient{engine: f, patience: time.Second}
 	const term = 200 * time.Millisecond
@@ -68,7 +73,9 @@ func TestTheLeaseKeepsOthersOut(t *testing.T) {
 	}
 }
 
-func TestALostLeaseStopsTheDeploy(t *testing.T) {
+func TestALostLeaseStopsTheDeploy(t *testing.T) { synctest.Test(t, testALostLeaseStopsTheDeploy) }
+
+func testALostLeaseStopsTheDeploy(t *testing.T) {
 	f := newFake()
 	p := &patient{engine: f, patience: time.Second}
 	held, l, err := acquire(t.Context(), p, 100*time.Millisecond, "first", time.Now, func(string) {})
@@ -89,9 +96,49 @@ func TestALostLeaseStopsTheDeploy(t *testing.T) {
 	}
 }
 
+// What was taken by a call that failed for the deployer is given back: nobody
+// waits a term for it.
+func TestALeaseThatIsTakenInVainIsGivenBack(t *testing.T) {
+	for _, takesOver := range []bool{false, true} {
+		for _, lost := range []string{"the reply", "the look after it"} {
+			f := newFake()
+			p := &patient{engine: f, patience: time.Nanosecond}
+			write := "create config " + leaseName
+			if takesOver {
+				write = "update config " + leaseName
+				_, first, err := acquire(t.Context(), p, 100*time.Millisecond, "first", time.Now, func(string) {})
+				if err != nil {
+					t.Fatal(err)
+				}
+				first.stop()
+				<-first.done
+			}
+			wrote, failed := false, false
+			f.fault = func(call string, after bool) error {
+				wrote = wrote || call == write && after
+				if !wrote || failed || lost == "the look after it" && call != "configs" {
+					return nil
+				}
+				failed = true
+				return errdefs.ErrPermissionDenied
+			}
+			if _, _, err := acquire(t.Context(), p, 100*time.Millisecond, "second", time.Now, func(string) {}); !errdefs.IsPermissionDenied(err) {
+				t.Fatalf("taking over %v, without %s: got %v", takesOver, lost, err)
+			}
+			if c, ok := f.state.config(leaseName); ok {
+				t.Errorf("taking over %v, without %s: the lease is left to %v", takesOver, lost, c.Spec.Labels[labelHolder])
+			}
+		}
+	}
+}
+
 // A renewal whose reply is lost was carried out all the same; the lease is
 // given back, at whatever version it is.
 func TestALeaseIsGivenBackDuringARenewal(t *testing.T) {
+	synctest.Test(t, testALeaseIsGivenBackDuringARenewal)
+}
+
+func testALeaseIsGivenBackDuringARenewal(t *testing.T) {
 	f := newFake()
 	p := &patient{engine: f, patience: time.Minute}
 	renewed := make(chan struct{})

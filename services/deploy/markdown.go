@@ -24,13 +24,30 @@ func (p Plan) WriteMarkdown(w io.Writer) error {
 			section(out, "stack "+string(s.Stack), s.Changes)
 		}
 		if s.Unfinished != 0 {
-			fmt.Fprintf(out, "\nRevision %d of %s was cut off and is finished.\n", s.Unfinished, escapeMarkdown(string(s.Stack)))
+			fmt.Fprintf(out, "\nRevision %d of %s is unfinished: its services are waited for.\n", s.Unfinished, escapeMarkdown(string(s.Stack)))
 		}
 	}
 	for _, n := range p.Names {
 		n.writeMarkdown(out)
 	}
+	p.strangers(out)
 	return out.Flush()
+}
+
+// strangers are what the project does not have, and the plan leaves alone.
+func (p Plan) strangers(out io.Writer) {
+	var lines []string
+	for _, s := range p.Stacks {
+		for _, o := range s.Orphans {
+			lines = append(lines, fmt.Sprintf("- %s of stack %s: `--prune` removes it", code(o), escapeMarkdown(string(s.Stack))))
+		}
+	}
+	for _, name := range p.Absent {
+		lines = append(lines, fmt.Sprintf("- stack %s: %s removes it", escapeMarkdown(string(name)), code("skep down "+string(name))))
+	}
+	if len(lines) > 0 {
+		fmt.Fprintf(out, "\nNot in the project:\n\n%s\n", strings.Join(lines, "\n"))
+	}
 }
 
 func (p NamesPlan) writeMarkdown(out io.Writer) {

@@ -161,6 +161,9 @@ func (d *deployment) names(failed map[stack.Name]StackFailure) error {
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
+		if len(failed) > 0 {
+			return err
+		}
 		return WithHint(err, "the stacks are up; run `skep deploy` again for their names")
 	}
 	return nil

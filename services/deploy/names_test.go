@@ -117,6 +117,20 @@ func TestNamesFollowTheirStacks(t *testing.T) {
 	}
 }
 
+// That the stacks are up is said when they are.
+func TestNamesThatFail(t *testing.T) {
+	for image, up := range map[string]bool{"shop:1": true, "broken:1": false} {
+		p := project(t, appV1)
+		p.Releases = append(p.Releases, shop(t, image))
+		o := quick()
+		o.Names = []Names{&fakeNames{changes: nameChanges(), fails: true}}
+		_, err := Deploy(t.Context(), newFake(), p, o)
+		if err == nil || !strings.Contains(err.Error(), "the provider refuses") || strings.Contains(Hint(err), "the stacks are up") != up {
+			t.Errorf("with %s: %v, hint %q", image, err, Hint(err))
+		}
+	}
+}
+
 // Names alone are something to do, and are done once.
 func TestNamesAlone(t *testing.T) {
 	f, p := newFake(), project(t, appV1)

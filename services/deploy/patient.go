@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +30,12 @@ type patient struct {
 	silent   bool // it does not at the moment
 }
 
+func newPatient(engine Engine, o Options) *patient {
+	return &patient{engine: engine, patience: o.Patience, waiting: func(err error) {
+		o.Report(Event{Verb: Pausing, Text: "the Swarm does not answer: " + err.Error()})
+	}}
+}
+
 // heard notes how a call went, and reports whether the Swarm does not answer.
 func (p *patient) heard(err error) (silent bool) {
 	p.mu.Lock()
@@ -38,8 +44,8 @@ func (p *patient) heard(err error) (silent bool) {
 		p.answered, p.silent = true, false
 		return false
 	}
-	var connection *net.OpError
-	if !p.answered && errors.As(err, &connection) {
+	var connection interface{ ConnectionFailed() bool } // services/swarm has it
+	if !p.answered && (errors.As(err, &connection) || noManager(err)) {
 		return false // nobody was ever there: a wrong address, no outage
 	}
 	if !p.silent && p.waiting != nil {
@@ -47,6 +53,12 @@ func (p *patient) heard(err error) (silent bool) {
 	}
 	p.silent = true
 	return true
+}
+
+// noManager reports whether an engine says that it is no manager. A manager says
+// so too for the moment in which it starts, and some say that they prepare.
+func noManager(err error) bool {
+	return strings.Contains(err.Error(), "not a swarm manager") && !strings.Contains(err.Error(), "being prepared")
 }
 
 // Pauses between attempts grow from the first to the last.

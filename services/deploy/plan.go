@@ -63,7 +63,8 @@ type StackPlan struct {
 	// Orphans are objects of the stack that the bundle does not name; --prune
 	// removes them.
 	Orphans []string `json:"orphans,omitempty"`
-	// Unfinished is the revision that a deploy left half-way, 0 for none.
+	// Unfinished is the revision that a deploy left half-way, or that failed and
+	// was kept, 0 for none.
 	Unfinished int `json:"unfinished,omitempty"`
 }
 
@@ -172,7 +173,7 @@ func (c *comparison) stack() StackPlan {
 	if current, ok := deployed(c.history); ok {
 		c.out.Revision = current.Number
 	}
-	if last := len(c.history) - 1; last >= 0 && c.history[last].State == StatePending {
+	if last := len(c.history) - 1; last >= 0 && c.history[last].unfinished(r) {
 		c.out.Unfinished = c.history[last].Number
 	}
 	for _, n := range c.desired.networks {

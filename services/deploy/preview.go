@@ -215,7 +215,7 @@ func PreviewObjects(live Live, name string) []Change {
 // their nodes.
 func RemovePreviews(ctx context.Context, engine Engine, gone func(Preview) bool, o Options) ([]Preview, error) {
 	o = o.withDefaults()
-	patient := &patient{engine: engine, patience: o.Patience}
+	patient := newPatient(engine, o)
 	live, err := Read(ctx, patient)
 	if err != nil {
 		return nil, fmt.Errorf("read the Swarm: %w", err)

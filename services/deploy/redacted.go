@@ -17,9 +17,9 @@ const redacted = "[redacted]"
 // ErrRedacted says that a docker proxy hides values of the live state.
 var ErrRedacted = errors.New("the docker proxy hides values")
 
-// checkWhole refuses a state in which a proxy replaced values. Compared, they
-// would be changes by hand; written back, they would overwrite passwords.
-func (l Live) checkWhole() error {
+// Whole is ErrRedacted for a state in which a proxy replaced values. Compared,
+// they would be changes by hand; written back, they would overwrite passwords.
+func (l Live) Whole() error {
 	hidden := func(kind Kind, name, what string) error {
 		return WithHint(fmt.Errorf("%w: %s of %s %s", ErrRedacted, what, kind, name),
 			"set ENV_VALUES=1 LABEL_VALUES=1 CONFIG_DATA=1 on the docker proxy")
@@ -35,6 +35,11 @@ func (l Live) checkWhole() error {
 			return hidden(KindConfig, c.Spec.Name, "the data")
 		case hidesValue(c.Spec.Labels):
 			return hidden(KindConfig, c.Spec.Name, "a label")
+		}
+	}
+	for _, s := range l.Secrets { // their labels are what they are known by
+		if hidesValue(s.Spec.Labels) {
+			return hidden(KindSecret, s.Spec.Name, "a label")
 		}
 	}
 	for _, n := range l.Networks {

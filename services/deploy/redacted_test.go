@@ -27,8 +27,11 @@ func TestHiddenValuesAreRefused(t *testing.T) {
 			}}}
 		},
 		"network option": func(f *fakeSwarm) { f.state.Networks[0].Options = map[string]string{"key": "[redacted]"} },
-		"config label":   func(f *fakeSwarm) { f.state.Configs[0].Spec.Labels["widget.key"] = "[redacted]" },
-		"config data":    func(f *fakeSwarm) { f.state.Configs[0].Spec.Data = []byte("[redacted]") },
+		"secret label": func(f *fakeSwarm) {
+			f.state.Secrets = append(f.state.Secrets, swarm.Secret{Spec: swarm.SecretSpec{Annotations: swarm.Annotations{Labels: map[string]string{"skep.secret.version": "[redacted]"}}}})
+		},
+		"config label": func(f *fakeSwarm) { f.state.Configs[0].Spec.Labels["widget.key"] = "[redacted]" },
+		"config data":  func(f *fakeSwarm) { f.state.Configs[0].Spec.Data = []byte("[redacted]") },
 	} {
 		t.Run(what, func(t *testing.T) {
 			f := newFake()

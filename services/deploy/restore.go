@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/moby/moby/api/types/swarm"
 )
@@ -50,9 +51,12 @@ func (d *deployment) restoreRevision(plan StackPlan, theirs []string) error {
 	}
 	stack := back.Stacks[0]
 	stack.Unfinished = 0
-	// Only what this deploy created goes; what was there before stays.
+	// Only what this deploy created goes, or the attempt that it goes on with;
+	// what was there before stays.
 	stack.Changes = slices.DeleteFunc(stack.Changes, func(c Change) bool {
-		return c.Action == Remove && !created(plan, c.Kind, c.Name) || isTheirs(theirs, c)
+		service, _ := live.service(c.Name)
+		isNew := created(plan, c.Kind, c.Name) || (c.Kind == KindService || c.Kind == KindJob) && attempted(plan, service)
+		return c.Action == Remove && !isNew || isTheirs(theirs, c)
 	})
 	desired, err := release.desired()
 	if err != nil {
@@ -82,17 +86,32 @@ func created(plan StackPlan, kind Kind, name string) bool {
 	})
 }
 
+// attempted reports whether a service was created by the deploy that did not come
+// to its end before this one.
+func attempted(plan StackPlan, s swarm.Service) bool {
+	return plan.Unfinished != 0 && s.PreviousSpec == nil && s.Spec.Labels[LabelRevision] == strconv.Itoa(plan.Unfinished)
+}
+
 // undo takes back what a plan did to a stack that has no revision: what was
 // created is removed, and what was there gets its old spec. Services come
 // before the configs and networks that they use.
 func (d *deployment) undo(ctx context.Context, plan StackPlan, live Live, theirs []string) error {
 	var errs []error
-	for _, c := range plan.Changes {
-		if (c.Kind != KindService && c.Kind != KindJob) || c.Action != Create {
+	services := ServicesOf(live.Services, string(plan.Stack))
+	isNew := func(s swarm.Service) bool {
+		return slices.ContainsFunc(plan.Changes, func(c Change) bool {
+			return (c.Kind == KindService || c.Kind == KindJob) && c.Action == Create && c.Name == s.Spec.Name
+		})
+	}
+	// What somebody else deployed before may have been replaced by the attempt
+	// before this one, and stays.
+	first := !slices.ContainsFunc(services, func(s swarm.Service) bool { return !isNew(s) && !attempted(plan, s) })
+	for _, s := range services {
+		if !isNew(s) && !first {
 			continue
 		}
-		if err := removeObject(ctx, d.engine, live, c); err != nil {
-			errs = append(errs, fmt.Errorf("remove %s %s: %w", c.Kind, c.Name, err))
+		if err := d.engine.RemoveService(ctx, s.ID); err != nil {
+			errs = append(errs, fmt.Errorf("remove service %s: %w", s.Spec.Name, err))
 		}
 	}
 	for _, c := range plan.Changes {

@@ -223,3 +223,42 @@ func TestAConfigIsNoService(t *testing.T) {
 		t.Errorf("wrote %q", f.writes)
 	}
 }
+
+// What an attempt created that was cut off, or failed and was kept, goes when
+// the next one fails too.
+func TestWhatAnAttemptCreatedGoes(t *testing.T) {
+	more := strings.Replace(broken, "  migrate:", "  more:\n    image: more:1\n    deploy: {update_config: {monitor: 1ms}}\n  migrate:", 1)
+	for _, deployed := range []bool{false, true} {
+		for _, kept := range []bool{false, true} {
+			f := newFake()
+			if deployed {
+				mustDeploy(t, f, project(t, appV1))
+			}
+			o := quick()
+			o.KeepFailed = kept
+			if !kept {
+				dead := false
+				f.fault = func(call string, after bool) error {
+					if dead = dead || call == "create service app_more" && after; dead {
+						return errKilled
+					}
+					return nil
+				}
+			}
+			if _, err := Deploy(t.Context(), f, project(t, more), o); err == nil || f.image("app_more") != "more:1" {
+				t.Fatalf("deployed %v, kept %v: the first attempt: %v, more is %q", deployed, kept, err, f.image("app_more"))
+			}
+			f.fault = nil
+			result, err := Deploy(t.Context(), f, project(t, more), quick())
+			if err == nil || len(result.Failed) != 1 || !result.Failed[0].Restored {
+				t.Fatalf("deployed %v, kept %v: got %v, %+v", deployed, kept, err, result.Failed)
+			}
+			if f.image("app_more") != "" {
+				t.Errorf("deployed %v, kept %v: the new service is left", deployed, kept)
+			}
+			if deployed && f.image("app_web") != "web:1" || !deployed && len(f.state.Services) > 0 {
+				t.Errorf("deployed %v, kept %v: web is %q of %d services", deployed, kept, f.image("app_web"), len(f.state.Services))
+			}
+		}
+	}
+}

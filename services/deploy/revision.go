@@ -109,6 +109,17 @@ func deployed(history []Revision) (Revision, bool) {
 	return Revision{}, false
 }
 
+// unfinished reports whether a deploy of a release has to see that the revision
+// comes up: it was cut off, or it failed and says the same. One that failed may
+// have been left as it is, and then nothing else tells.
+func (r Revision) unfinished(release Release) bool {
+	if r.State != StateFailed {
+		return r.State == StatePending
+	}
+	content, _, err := release.content()
+	return err == nil && content == r.Content
+}
+
 // Release reads what the revision deployed.
 func (r Revision) Release() (Release, error) {
 	z, err := gzip.NewReader(bytes.NewReader(r.config.Spec.Data))

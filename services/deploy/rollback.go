@@ -15,7 +15,8 @@ import (
 // Without a name it is the stack that was deployed last, without a number the
 // revision before the one that is deployed. Jobs do not run.
 func Rollback(ctx context.Context, engine Engine, name stack.Name, number int, o Options) (Result, Revision, error) {
-	live, err := Read(ctx, engine)
+	o = o.withDefaults()
+	live, err := Read(ctx, newPatient(engine, o))
 	if err != nil {
 		return Result{}, Revision{}, fmt.Errorf("read the Swarm: %w", err)
 	}
@@ -42,7 +43,9 @@ func rollbackTarget(live Live, name stack.Name, number int) (Revision, error) {
 				newest = last
 			}
 		}
-		name = newest.Stack
+		if name = newest.Stack; name == "" {
+			return Revision{}, WithHint(errors.New("there is no revision to go back to"), "`skep deploy` writes one for each stack")
+		}
 	}
 	history := all[name]
 	if len(history) == 0 {
@@ -71,7 +74,7 @@ func rollbackTarget(live Live, name stack.Name, number int) (Revision, error) {
 // Volumes stay on their nodes. It reports what it removed.
 func Down(ctx context.Context, engine Engine, name stack.Name, o Options) error {
 	o = o.withDefaults()
-	patient := &patient{engine: engine, patience: o.Patience}
+	patient := newPatient(engine, o)
 	live, err := Read(ctx, patient)
 	if err != nil {
 		return err

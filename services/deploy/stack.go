@@ -203,6 +203,9 @@ func (a *application) services() error {
 						return context.Cause(ctx)
 					}
 				}
+				if ctx.Err() != nil { // a gate may have opened just then
+					return context.Cause(ctx)
+				}
 				return a.service(ctx, s, changes[s.spec.Name], len(a.desired.release.Gates[s.name]) > 0)
 			}()
 			if err == nil {

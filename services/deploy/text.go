@@ -22,7 +22,7 @@ func (p Plan) WriteText(w io.Writer, paint problem.Paint) error {
 		}
 		fmt.Fprintln(out, paint.Bold("stack "+string(s.Stack)))
 		if s.Unfinished != 0 {
-			fmt.Fprintf(out, "  %s revision %d was cut off and is finished\n", paint.Yellow("~"), s.Unfinished)
+			fmt.Fprintf(out, "  %s revision %d is unfinished: its services are waited for\n", paint.Yellow("~"), s.Unfinished)
 		}
 		writeChanges(out, paint, s.Changes)
 		for _, o := range s.Orphans {

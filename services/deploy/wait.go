@@ -40,12 +40,14 @@ func holdFor(s swarm.Service, want int) time.Duration {
 // the service: how an earlier update ended says nothing about one that it did not.
 func (w *watch) await(ctx context.Context, id, name string, changed bool, tell func(Progress)) error {
 	var last Progress
+	var seen sighting
 	var running []string // the tasks that run, and since when just these do
 	var since, failing, missing time.Time
 	err := w.until(ctx, id, func(s sighting) (bool, error) {
 		if !changed {
 			s = s.settled()
 		}
+		seen = s
 		p := assess(s)
 		switch t := imageless(current(s.service, s.tasks)); {
 		case t == nil || p.Phase != PhaseWaiting:
@@ -93,6 +95,9 @@ func (w *watch) await(ctx context.Context, id, name string, changed bool, tell f
 	if last.Detail != "" {
 		reason += ", " + last.Detail
 	}
+	if last.task == nil {
+		last.task = late(seen.service, current(seen.service, seen.tasks))
+	}
 	// The time is over, the log is still wanted.
 	return errors.Join(w.diagnose(context.WithoutCancel(ctx), name, last, reason), errTimeout)
 }
@@ -111,6 +116,22 @@ func runningTasks(s sighting) []string {
 	}
 	slices.SortFunc(ids, strings.Compare)
 	return ids
+}
+
+// late is the task that says most of why a service is not up in time: one that
+// ended, else one that is on its way. That of a job may run.
+func late(s swarm.Service, tasks []swarm.Task) *swarm.Task {
+	bad := ends(tasks)
+	if isJob(s.Spec.Mode) {
+		bad = failures(tasks)
+	}
+	if len(bad) > 0 {
+		return newest(bad)
+	}
+	return newest(slices.DeleteFunc(slices.Clone(tasks), func(t swarm.Task) bool {
+		up := t.Status.State == swarm.TaskStateRunning && !isJob(s.Spec.Mode)
+		return up || ended(t.Status.State) || t.DesiredState == swarm.TaskStateShutdown || t.DesiredState == swarm.TaskStateRemove
+	}))
 }
 
 // imageless is a task whose node asks for its image in vain.

@@ -57,6 +57,10 @@ type Driver struct {
 // after another.
 const DefaultTimeout = 5 * time.Second
 
+// maxSecret is Swarm's limit; what is longer it throws away without a word.
+// https://github.com/moby/swarmkit/blob/master/api/validation/secrets.go
+const maxSecret = 500 << 10
+
 // Get gives the value of a secret. The caller wipes it.
 func (d *Driver) Get(ctx context.Context, r Request) (secrets.Value, error) {
 	began := time.Now()
@@ -124,6 +128,9 @@ func (d *Driver) resolve(ctx context.Context, t secrets.Template) (secrets.Value
 		return secrets.Value{}, Failed, err
 	case value.Len() == 0:
 		return secrets.Value{}, Failed, errors.New("the value is empty, and Swarm takes no empty secret")
+	case value.Len() >= maxSecret:
+		defer value.Wipe()
+		return secrets.Value{}, Failed, fmt.Errorf("the value has %d bytes, and Swarm takes less than %d", value.Len(), maxSecret)
 	}
 	return value, outcome, nil
 }

@@ -92,6 +92,7 @@ func TestGet(t *testing.T) {
 		"no reference": {request: request(secrets.LabelReference, "hunter2"), outcome: Malformed, reason: "not a secret reference"},
 		"a list":       {request: request(secrets.LabelReference, ref+"\n"+ref), outcome: Malformed, reason: "parts"},
 		"empty text":   {request: request(secrets.LabelTemplate, "no reference"), outcome: Malformed, reason: "holds no reference"},
+		"too long":     {request: request(secrets.LabelTemplate, strings.Repeat("x", maxSecret-10)+" {{ op://v/db/password }}"), outcome: Failed, reason: "takes less than 512000"},
 		"missing":      {request: request(secrets.LabelReference, ref), err: &secrets.NotFoundError{What: "field", Name: "password"}, outcome: NotFound, reason: "there is no field"},
 		"refused":      {request: request(secrets.LabelReference, ref), err: secrets.ErrDenied, outcome: Refused, reason: "access denied"},
 		"away":         {request: request(secrets.LabelReference, ref), err: secrets.ErrUnavailable, outcome: Unavailable, reason: "source unavailable"},
@@ -115,7 +116,7 @@ func TestGet(t *testing.T) {
 			if test.outcome == Given && line["reference"] != ref {
 				t.Errorf("the log says %s", log)
 			}
-			if strings.Contains(log.String(), "value of") || strings.Contains(log.String(), "hunter2") {
+			if strings.Contains(log.String(), "value of") || strings.Contains(log.String(), "hunter2") || strings.Contains(log.String(), "xxx") {
 				t.Errorf("the log holds a value: %s", log)
 			}
 		})

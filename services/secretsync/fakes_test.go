@@ -26,6 +26,7 @@ type shelf struct {
 	ids      map[string]string
 	down     error
 	moves    bool // the item changes before it is read
+	replaced bool // and is another one of its name and version
 	hangs    bool // until ctx ends
 	reads    int
 }
@@ -65,6 +66,11 @@ func (s *shelf) Versions(ctx context.Context, refs []secrets.Reference) secrets.
 
 func (s *shelf) Read(_ context.Context, refs []secrets.Reference) secrets.Answers {
 	s.reads++
+	if s.replaced {
+		for _, item := range []string{"db", "api"} {
+			s.ids[item] = "another "
+		}
+	}
 	if s.moves {
 		for item := range s.versions {
 			s.versions[item]++
@@ -215,7 +221,7 @@ func (p *project) Secrets(lock secrets.Lock) ([]bundle.Secret, error) {
 		}
 		version := ""
 		for _, r := range t.References() {
-			version += lock[r]
+			version += lock[r].Version
 		}
 		out = append(out, bundle.Secret{Name: secrets.SecretName(s, name, version), Stack: stack.Name(s), Template: t, Services: []stack.ServiceName{"app"}})
 	}

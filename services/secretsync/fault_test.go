@@ -60,6 +60,46 @@ func TestItemMovesWhileItIsRead(t *testing.T) {
 	}
 }
 
+func TestItemIsReplacedWhileItIsRead(t *testing.T) {
+	w := newWorld(Versioned)
+	w.replaced = true
+	done := w.sync(t)
+	expect(t, "replaced", says(done), "failed one_db_v3, failed two_api_v1, failed two_url_v3")
+	if !strings.Contains(done.Actions[0].Why, ErrMoved.Error()) || len(w.engine.secrets) != 0 {
+		t.Errorf("why %q, %d secrets", done.Actions[0].Why, len(w.engine.secrets))
+	}
+}
+
+// refusedConnection is what a client says that reaches nobody.
+type refusedConnection struct{ error }
+
+func (r refusedConnection) Unwrap() error        { return r.error }
+func (refusedConnection) ConnectionFailed() bool { return true }
+
+// Where nobody ever answered the address is wrong; a manager that was there is
+// waited for.
+func TestAWrongAddressIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(Versioned)
+		refused := refusedConnection{errdefs.ErrUnavailable}
+		began := time.Now()
+		w.engine.fail = func(string) error { return refused }
+		if _, err := w.Syncer.Plan(t.Context(), w.project); !errors.Is(err, refused) || time.Since(began) > 0 {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		w.engine.fail = nil
+		w.sync(t)
+		back := time.Now().Add(30 * time.Second)
+		w.engine.fail = func(string) error {
+			if time.Now().Before(back) {
+				return refused
+			}
+			return nil
+		}
+		expect(t, "it came back", says(w.sync(t)), "keep one_db_v3, keep two_api_v1, keep two_url_v3")
+	})
+}
+
 func TestLostReplyIsNoSecondSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(Versioned)

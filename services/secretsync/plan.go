@@ -97,11 +97,11 @@ func References(wanted []bundle.Secret) []secrets.Reference {
 func Relock(old secrets.Lock, answers secrets.Answers) secrets.Lock {
 	lock := secrets.Lock{}
 	for r, a := range answers {
-		switch version, locked := old[r]; {
+		switch item, locked := old[r]; {
 		case a.Err == nil:
-			lock[r] = a.Item.Version
+			lock[r] = a.Item
 		case locked:
-			lock[r] = version
+			lock[r] = item
 		}
 	}
 	return lock

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -47,6 +48,8 @@ type Syncer struct {
 	Source  secrets.Source // nil will do for a project without references
 	Swarm   Swarm
 	Options Options
+
+	answered atomic.Bool // the Swarm did once
 }
 
 const (
@@ -88,15 +91,15 @@ func (s *Syncer) Plan(ctx context.Context, p Project) (Plan, error) {
 }
 
 func (s *Syncer) live(ctx context.Context) (Live, error) {
-	list, err := patient(ctx, func() ([]swarm.Secret, error) { return s.Swarm.Secrets(ctx) })
+	list, err := patient(ctx, s, func() ([]swarm.Secret, error) { return s.Swarm.Secrets(ctx) })
 	if err != nil {
 		return Live{}, fmt.Errorf("list the Swarm's secrets: %w", err)
 	}
-	services, err := patient(ctx, func() ([]swarm.Service, error) { return s.Swarm.Services(ctx) })
+	services, err := patient(ctx, s, func() ([]swarm.Service, error) { return s.Swarm.Services(ctx) })
 	if err != nil {
 		return Live{}, fmt.Errorf("list the Swarm's services: %w", err)
 	}
-	revisions, err := patient(ctx, func() (map[string][]string, error) { return s.Swarm.Revisions(ctx) })
+	revisions, err := patient(ctx, s, func() (map[string][]string, error) { return s.Swarm.Revisions(ctx) })
 	if err != nil {
 		return Live{}, fmt.Errorf("list the revisions: %w", err)
 	}
@@ -146,7 +149,7 @@ func (s *Syncer) prune(ctx context.Context, a *Action, wanted []bundle.Secret) {
 		a.Kind, a.Why = Used, "its next version could not be made"
 		return
 	}
-	_, err := patient(ctx, func() (struct{}, error) { return struct{}{}, s.Swarm.RemoveSecret(ctx, a.id) })
+	_, err := patient(ctx, s, func() (struct{}, error) { return struct{}{}, s.Swarm.RemoveSecret(ctx, a.id) })
 	switch {
 	case err == nil, errdefs.IsNotFound(err):
 	case errdefs.IsFailedPrecondition(err):
@@ -207,11 +210,11 @@ func (s *Syncer) createOne(ctx context.Context, a *Action, answers secrets.Answe
 		}
 	}
 	if a.Kind == Replace {
-		if _, err := patient(ctx, func() (struct{}, error) { return struct{}{}, s.Swarm.RemoveSecret(ctx, a.id) }); err != nil && !errdefs.IsNotFound(err) {
+		if _, err := patient(ctx, s, func() (struct{}, error) { return struct{}{}, s.Swarm.RemoveSecret(ctx, a.id) }); err != nil && !errdefs.IsNotFound(err) {
 			return fmt.Errorf("remove the secret of that name: %w", err)
 		}
 	}
-	_, err := patient(ctx, func() (string, error) { return s.Swarm.CreateSecret(ctx, spec) })
+	_, err := patient(ctx, s, func() (string, error) { return s.Swarm.CreateSecret(ctx, spec) })
 	if errdefs.IsAlreadyExists(err) || errdefs.IsConflict(err) {
 		// A reply may have been lost, or somebody else syncs.
 		return s.confirm(ctx, a)
@@ -247,10 +250,14 @@ var ErrMoved = errors.New("the item changed meanwhile, run the sync again")
 
 // value builds what a secret holds. The caller wipes it.
 func (a *Action) value(answers secrets.Answers) (secrets.Value, error) {
+	items := strings.Split(a.labels[secrets.LabelItem], "\n")
 	for i, r := range a.References {
-		answer := answers[r]
-		if answer.Err == nil && answer.Item.Version != a.Versions[i] {
+		switch answer := answers[r]; {
+		case answer.Err != nil: // which is said below
+		case answer.Item.Version != a.Versions[i]:
 			return secrets.Value{}, fmt.Errorf("%w: %s is at version %s, not %s", ErrMoved, r, answer.Item.Version, a.Versions[i])
+		case answer.Item.ID != items[i]:
+			return secrets.Value{}, fmt.Errorf("%w: %s is of another item of that name", ErrMoved, r)
 		}
 	}
 	value, err := a.template.Fill(func(r secrets.Reference) (secrets.Value, error) { return answers[r].Value, answers[r].Err })
@@ -281,13 +288,19 @@ func (s *Syncer) confirm(ctx context.Context, a *Action) error {
 	return nil
 }
 
-// patient waits out a Swarm without a leader and a manager that restarts.
-func patient[T any](ctx context.Context, f func() (T, error)) (T, error) {
+// patient waits out a Swarm without a leader and a manager that restarts. Where
+// nobody ever answered the address is wrong.
+func patient[T any](ctx context.Context, s *Syncer, f func() (T, error)) (T, error) {
 	var last error
 	out, err := backoff.Retry(ctx, func() (T, error) {
 		out, err := f()
 		last = err
-		if err != nil && !errdefs.IsUnavailable(err) {
+		away := errdefs.IsUnavailable(err)
+		if !away {
+			s.answered.Store(true)
+		}
+		var connection interface{ ConnectionFailed() bool } // services/swarm has it
+		if err != nil && (!away || !s.answered.Load() && errors.As(err, &connection)) {
 			err = backoff.Permanent(err)
 		}
 		return out, err

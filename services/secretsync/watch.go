@@ -13,10 +13,14 @@ import (
 	"skep/generator/stack"
 )
 
-// Deployer brings stacks to what the project says now, the lock included.
+// Deployer brings stacks to what the project says now, the lock included. With
+// ErrBusy it has not tried.
 type Deployer interface {
 	Deploy(ctx context.Context, stacks []stack.Name) error
 }
+
+// ErrBusy: somebody else deploys at the moment.
+var ErrBusy = errors.New("another deploy is under way")
 
 // Watcher syncs again and again, and deploys the stacks whose services use
 // another version than is wanted. What it has to do it sees in the Swarm, so
@@ -79,7 +83,7 @@ func (w *Watcher) turn(ctx context.Context) {
 		}
 	}
 	if wanted, live, ok := w.sync(ctx, report); ok {
-		w.deploy(ctx, wanted, live)
+		w.deploy(ctx, wanted, live, report)
 	}
 }
 
@@ -144,7 +148,7 @@ func (w *Watcher) log(done Plan, report func(what, why string)) {
 }
 
 // deploy deploys stack by stack, so that one that fails keeps no other back.
-func (w *Watcher) deploy(ctx context.Context, wanted []bundle.Secret, live Live) {
+func (w *Watcher) deploy(ctx context.Context, wanted []bundle.Secret, live Live, report func(what, why string)) {
 	outdated := Outdated(wanted, live, w.Syncer.Options)
 	maps.DeleteFunc(w.refused, func(s stack.Name, _ *refusal) bool { return !slices.Contains(outdated, s) })
 	for _, s := range outdated {
@@ -160,6 +164,8 @@ func (w *Watcher) deploy(ctx context.Context, wanted []bundle.Secret, live Live)
 		case err == nil:
 			delete(w.refused, s)
 			w.Log.Info("deployed", "stack", s)
+		case errors.Is(err, ErrBusy): // the next turn tries
+			report("deploy of stack "+string(s)+" waits", err.Error())
 		default:
 			pause := firstPause
 			if before != nil && before.wanted == want {

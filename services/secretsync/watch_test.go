@@ -23,6 +23,7 @@ type deployer struct {
 	w     *world
 	calls []string
 	fails int
+	busy  int
 	takes time.Duration
 }
 
@@ -42,6 +43,10 @@ func (d *deployer) Deploy(ctx context.Context, stacks []stack.Name) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.calls = append(d.calls, fmt.Sprintf("%v", stacks))
+	if d.busy > 0 {
+		d.busy--
+		return fmt.Errorf("%w by somebody", ErrBusy)
+	}
 	if d.fails > 0 {
 		d.fails--
 		return errors.New("unhealthy")
@@ -190,6 +195,24 @@ func TestWatchDoesNotHammerAFailingDeploy(t *testing.T) {
 		synctest.Wait()
 		if len(d.made()) != before+1 || !mounted(&w.services[0].Spec)["one_db_v5"] {
 			t.Errorf("tried %d times, one_app uses %v", len(d.made())-before, mounted(&w.services[0].Spec))
+		}
+	})
+}
+
+// Somebody else's deploy is waited for from turn to turn: nothing was tried.
+func TestWatchWaitsForAnotherDeploy(t *testing.T) {
+	w := newWorld(Versioned)
+	d := &deployer{w: w, busy: 5}
+	watching(t, w, d, func(log *bytes.Buffer) {
+		w.use("one_app", "one_db_v3")
+		w.edit("op://v/db/password", "new", "db", 4)
+		time.Sleep(2*time.Minute + time.Second)
+		synctest.Wait()
+		if n := len(d.made()); n != 6 || !mounted(&w.services[0].Spec)["one_db_v4"] {
+			t.Errorf("tried %d times in two minutes, one_app uses %v", n, mounted(&w.services[0].Spec))
+		}
+		if n := strings.Count(log.String(), "another deploy is under way by somebody"); n != 1 {
+			t.Errorf("the log says %d times that another deploy is under way:\n%s", n, log)
 		}
 	})
 }

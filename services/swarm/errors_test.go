@@ -20,7 +20,7 @@ func TestClassify(t *testing.T) {
 		"Error response from daemon: rpc error: code = InvalidArgument desc = config 'a' is in use by the following service: app_web":                    errdefs.IsFailedPrecondition,
 		"Error response from daemon: network m76w0ans9kd5dy38rxeeugap9 not found":                                                                        errdefs.IsNotFound,
 	} {
-		if err := errors.New(text); !is(classify(err)) || !errors.Is(classify(err), err) {
+		if err := errors.New(text); !is(classify(err)) || !errors.Is(classify(err), err) || classify(err).Error() != text {
 			t.Errorf("%s: got %v", text, classify(err))
 		}
 	}

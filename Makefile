@@ -32,7 +32,7 @@ generate: ## Compile stacks/ into build/ (OUT=folder)
 
 test: ## Run every test; installs Docker and the like where they are missing
 	.demo/install.sh test
-	go test $(RACE) -timeout 40m -parallel 3 $(TESTFLAGS) ./...
+	go test $(RACE) -timeout 60m -parallel 3 $(TESTFLAGS) ./...
 
 engine29: ## Build a current Docker engine for tests, once, into the user's cache
 	@.ci/engine29/build

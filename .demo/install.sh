@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes sure that docker, dockerd, curl, git and PostgreSQL are there; with the argument "test" also the servers that tests
 # compare with and talk to. As root on Debian or Ubuntu it installs what is missing, and nothing else; elsewhere it says what to
-# install. A Docker that answers needs no dockerd of this machine.
+# install. For the demo, a Docker that answers needs no dockerd of this machine; tests start engines of their own.
 set -eu
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -14,7 +14,7 @@ missing() {
 	have git || echo git
 	have pg_createcluster || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo pg_createcluster
 	have docker || echo docker
-	if ! { have docker && docker info >/dev/null 2>&1; }; then
+	if [ -n "$servers" ] || ! { have docker && docker info >/dev/null 2>&1; }; then
 		for tool in dockerd iptables ip unshare; do
 			have "$tool" || echo "$tool"
 		done

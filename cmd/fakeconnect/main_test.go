@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"skep/internal/porttest"
 	"skep/secrets"
 	"skep/secrets/onepassword"
 )
@@ -30,13 +30,7 @@ func TestRun(t *testing.T) {
 	}
 	write(1, "first")
 	t.Setenv(onepassword.TokenVariable, "demo-token")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
-
+	address := porttest.Address(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var stderr bytes.Buffer
 	done := make(chan int)

@@ -182,9 +182,12 @@ func serveSwarm(t *testing.T, swarm *swarmtest.Swarm, docker *relay) {
 	resolves(t, server, "node1.in.example.com", "10.0.0.11")
 
 	docker.cut()
-	if code := run(t.Context(), []string{"healthcheck", "-http", ":" + web}, nil, io.Discard, io.Discard); code != exitDone {
-		t.Errorf("healthcheck: %d", code)
-	}
+	polltest.Until(t, func() error {
+		if code := run(t.Context(), []string{"healthcheck", "-http", ":" + web}, nil, io.Discard, io.Discard); code != exitDone {
+			return fmt.Errorf("healthcheck: %d", code)
+		}
+		return nil
+	})
 	metrics := get(t, "http://127.0.0.1:"+web+"/metrics")
 	for _, want := range []string{`skep_dns_queries_total{proto="tcp",rcode="NOERROR"}`, `skep_dns_zone_serial{zone="in.example.com."}`, "skep_dns_last_list_timestamp_seconds 1."} {
 		if !strings.Contains(metrics, want) {

@@ -53,7 +53,7 @@ func TestStarts(t *testing.T) {
 				t.Setenv(v, test.env[v])
 			}
 			var out bytes.Buffer
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // one that starts all the same would not end
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // one that starts all the same would not end
 			defer cancel()
 			if code := run(ctx, strings.Fields(test.args), nil, &out, &out); code != test.code || !strings.Contains(out.String(), test.say) {
 				t.Errorf("exit code %d, want %d with %q:\n%s", code, test.code, test.say, &out)

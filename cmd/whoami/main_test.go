@@ -1,32 +1,36 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
+
+	"skep/internal/polltest"
+	"skep/internal/porttest"
 )
 
 func TestRun(t *testing.T) {
-	free, err := net.Listen("tcp", ":0")
+	_, port, err := net.SplitHostPort(porttest.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, _ := net.SplitHostPort(free.Addr().String())
-	free.Close()
 	t.Setenv("PORT", port)
 
 	ctx, stop := context.WithCancel(t.Context())
 	code := make(chan int, 1)
 	go func() { code <- run(ctx, nil, nil, nil, t.Output()) }()
-	for deadline := time.Now().Add(10 * time.Second); run(t.Context(), []string{"-healthcheck"}, nil, nil, io.Discard) != 0; {
-		if time.Now().After(deadline) {
-			t.Fatal("not healthy")
+	polltest.Until(t, func() error {
+		var stderr bytes.Buffer
+		if run(t.Context(), []string{"-healthcheck"}, nil, nil, &stderr) != 0 {
+			return fmt.Errorf("not healthy: %s", &stderr)
 		}
-	}
+		return nil
+	})
 
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:"+port+"/path?q=1", nil)
 	if err != nil {

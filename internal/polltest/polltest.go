@@ -9,11 +9,11 @@ import (
 const (
 	// limit is generous: machines of a CI are slow, and it is waited for in full
 	// only by a test that fails.
-	limit    = time.Minute
+	limit    = 3 * time.Minute
 	interval = 20 * time.Millisecond
 )
 
-// Until calls f until it returns nil. After a minute the test ends with the last
+// Until calls f until it returns nil. After three minutes the test ends with the last
 // error: it says what is not as it should be.
 func Until(t testing.TB, f func() error) {
 	t.Helper()

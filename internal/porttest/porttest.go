@@ -5,6 +5,7 @@ package porttest
 import (
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -14,17 +15,28 @@ import (
 // that ask for any: nobody gets one by chance between Address and its user.
 const first, last = 12000, 31999
 
-var given sync.Map
+var (
+	mu    sync.Mutex
+	given = map[int]net.PacketConn{} // what claims the port
+)
 
-// Address is a port of 127.0.0.1 that is free. This process gets it once; tests
-// of other packages choose at random, as this one does.
+// Address is a port of 127.0.0.1 that is free. This process gets it once, and on
+// Linux no test of another package gets it while this process lives.
 func Address(t testing.TB) string {
 	t.Helper()
+	mu.Lock()
+	defer mu.Unlock()
 	for range last - first {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(last-first+1)))
-		if _, taken := given.LoadOrStore(address, true); taken {
+		port := first + rand.IntN(last-first+1)
+		if _, taken := given[port]; taken {
 			continue
 		}
+		claim, err := claim(port)
+		if err != nil {
+			continue
+		}
+		given[port] = claim // also one that a server of somebody else's has
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		if l, err := net.Listen("tcp", address); err == nil {
 			l.Close()
 			return address
@@ -32,4 +44,14 @@ func Address(t testing.TB) string {
 	}
 	t.Fatalf("no port from %d to %d is free", first, last)
 	return ""
+}
+
+// claim keeps a port from other processes that ask for one here. An abstract
+// socket is no file: its name is free again when its process has ended, however
+// it did (unix(7)).
+func claim(port int) (net.PacketConn, error) {
+	if runtime.GOOS != "linux" {
+		return nil, nil
+	}
+	return net.ListenPacket("unixgram", "@skep-porttest-"+strconv.Itoa(port))
 }

@@ -205,7 +205,7 @@ func TestNothingIsLeft(t *testing.T) {
 	if !strings.HasPrefix(name, "skep-swarm-") {
 		t.Fatalf("it does not say what it started:\n%s", out)
 	}
-	if err := Poll(2*time.Minute, func() error { return leftBehind(dir, name) }); err != nil {
+	if err := Poll(6*time.Minute, func() error { return leftBehind(dir, name) }); err != nil {
 		t.Error(err)
 	}
 }

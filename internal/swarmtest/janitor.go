@@ -20,7 +20,7 @@ type janitor struct {
 // control groups some time after the processes.
 const sweep = `cat
 left() { ls -d "$1" "/sys/fs/cgroup$2" /sys/fs/cgroup/*"$2" 2>/dev/null; }
-for i in $(seq 1200); do
+for i in $(seq 3000); do
 	rm -rf --one-file-system "$1"
 	find "/sys/fs/cgroup$2" /sys/fs/cgroup/*"$2" -depth -type d -exec rmdir {} +
 	[ -z "$(left "$1" "$2")" ] && exit

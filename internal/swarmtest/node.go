@@ -49,21 +49,25 @@ ip link set eth0 up
 mount -t tmpfs tmpfs /run
 mkdir -p /etc/docker
 mount -t tmpfs tmpfs /etc/docker
-# A process number in a file of before may be somebody else's by now.
+# dockerd gives up when containerd takes more than 15 seconds to start.
 start() {
-	rm -f "$1/pid" "$1/exec/containerd/containerd.pid"
-	dockerd --data-root "$1/data" --exec-root "$1/exec" --pidfile "$1/pid" \
-		-H "unix://$1/docker.sock" -H unix:///run/docker.sock --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "$2" &
-	engine=$!
+	for try in 1 2 3; do
+		# A process number in a file of before may be somebody else's by now.
+		rm -f "$1/pid" "$1/exec/containerd/containerd.pid"
+		code=0
+		dockerd --data-root "$1/data" --exec-root "$1/exec" --pidfile "$1/pid" -H "unix://$1/docker.sock" \
+			-H unix:///run/docker.sock --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "$2" || code=$?
+		[ $code = 1 ] || return 0
+	done
 }
 rm -rf "$1/exec" # elsewhere it lies in /run, and is gone after a boot
-start "$1" "$2"
+start "$1" "$2" &
 while read -r command; do
 	case $command in
-	start) start "$1" "$2" ;;
+	start) start "$1" "$2" & ;;
 	kill)
-		kill -KILL $engine
-		wait $engine || true
+		kill -KILL "$(cat "$1/pid")"
+		wait
 		;;
 	esac
 done
@@ -89,7 +93,7 @@ func (n *Node) Restart() error {
 	} else if err := n.command("start"); err != nil {
 		return err
 	}
-	err := Poll(time.Minute, func() error {
+	err := Poll(3*time.Minute, func() error {
 		_, err := n.Docker("version")
 		return err
 	})
@@ -153,7 +157,7 @@ func (n *Node) KillEngine() error {
 	if err := n.command("kill"); err != nil {
 		return err
 	}
-	return Poll(30*time.Second, func() error {
+	return Poll(2*time.Minute, func() error {
 		conn, err := net.Dial("unix", n.socket())
 		if err != nil {
 			return nil

@@ -17,10 +17,10 @@ func TestIngress(t *testing.T) {
 	if err := s.Deploy("testdata/ingress.yaml", "infra"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.WaitRunning("infra", 2*time.Minute); err != nil {
+	if err := s.WaitRunning("infra", 5*time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	err := Poll(time.Minute, func() error {
+	err := Poll(3*time.Minute, func() error {
 		status, body, err := s.HTTP("whoami.example.com", "/path")
 		if err == nil && (status != 200 || !strings.Contains(body, "Host: whoami.example.com\n")) {
 			err = fmt.Errorf("got %d %q", status, body)

@@ -239,7 +239,7 @@ func ask(t *testing.T, address, request string) int {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	method, uri, _ := strings.Cut(request, " ")
 	length := ""
 	if method != "GET" && method != "HEAD" {

@@ -101,7 +101,7 @@ func raw(t *testing.T, address, request string) (int, string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	fmt.Fprint(c, request)
 	response, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {

@@ -83,7 +83,7 @@ func startStreams(t *testing.T, env ...string) (s *streams, address string) {
 // open asks for a stream and returns its lines.
 func open(t *testing.T, url string) (lines *bufio.Reader, leave func()) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -167,7 +167,7 @@ func TestNoAnswerForWhoLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(c, "GET /info HTTP/1.1\r\nHost: d\r\n\r\n")
 	wait(t, begun, "the engine was not asked")
 	c.(*net.TCPConn).CloseWrite()
@@ -181,7 +181,7 @@ func wait(t *testing.T, done <-chan struct{}, otherwise string) {
 	t.Helper()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal(otherwise)
 	}
 }
@@ -193,7 +193,7 @@ func attach(t *testing.T, address, protocol string) (net.Conn, *bufio.Reader, *h
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	fmt.Fprintf(c, "POST /v1.41/containers/web/attach?stream=1&stdin=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: %s\r\nContent-Length: 0\r\n\r\n", protocol)
 	r := bufio.NewReader(c)
 	response, err := http.ReadResponse(r, nil)

@@ -23,7 +23,7 @@ type client struct {
 }
 
 func (c client) try(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "docker", args...)
 	cmd.Env = append(os.Environ(), "DOCKER_HOST=tcp://"+c.address, "DOCKER_CONFIG="+c.t.TempDir())
@@ -57,7 +57,7 @@ func TestDocker(t *testing.T) {
 		if err := swarm.Deploy("testdata/stack.yaml", stack); err != nil {
 			t.Fatal(err)
 		}
-		if err := swarm.WaitRunning(stack, time.Minute); err != nil {
+		if err := swarm.WaitRunning(stack, 3*time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -186,7 +186,7 @@ func TestDocker(t *testing.T) {
 
 	t.Run("events of one's own", func(t *testing.T) {
 		c := open(t, "SELECTOR=com.docker.stack.namespace=media")
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		events := exec.CommandContext(ctx, "docker", "-H", "tcp://"+c.address, "events", "--format", "{{.Type}} {{.Action}} {{.Actor.Attributes.name}}")
 		out, err := events.StdoutPipe()

@@ -221,7 +221,7 @@ func TestHealthChecks(t *testing.T) {
 		caddy.reverse_proxy: {{upstreams 80}}
 		caddy.reverse_proxy.health_uri: /healthz
 		caddy.reverse_proxy.health_interval: 10s
-		caddy.reverse_proxy.health_timeout: 2s
+		caddy.reverse_proxy.health_timeout: 1m
 		caddy.reverse_proxy.health_status: 2xx
 		caddy.reverse_proxy.fail_duration: 10s
 		caddy.reverse_proxy.lb_try_duration: 5s

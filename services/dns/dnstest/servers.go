@@ -26,6 +26,9 @@ const (
 	Secret    = "c2tlcC10ZXN0LXNlY3JldC1vZi1ub2JvZHktMDEyMzQ1"
 )
 
+// patience is with servers that write to a busy disk first.
+const patience = 30 * time.Second
+
 // Server is a real DNS server that serves one zone on a port of its own.
 type Server struct {
 	Addr string // host:port
@@ -273,7 +276,7 @@ func (s *Server) Serial() (uint32, error) {
 func (s *Server) Ask(name string, kind uint16) (*mdns.Msg, error) {
 	m := new(mdns.Msg)
 	m.SetQuestion(mdns.Fqdn(name), kind)
-	answer, _, err := (&mdns.Client{Net: "tcp", Timeout: 2 * time.Second}).Exchange(m, s.Addr)
+	answer, _, err := (&mdns.Client{Net: "tcp", Timeout: patience}).Exchange(m, s.Addr)
 	return answer, err
 }
 
@@ -283,7 +286,8 @@ func (s *Server) Transfer(t testing.TB) []mdns.RR {
 	m := new(mdns.Msg)
 	m.SetAxfr(s.Zone)
 	m.SetTsig(Key, mdns.Fqdn(Algorithm), 300, time.Now().Unix())
-	envelopes, err := (&mdns.Transfer{TsigSecret: map[string]string{Key: Secret}}).In(m, s.Addr)
+	transfer := &mdns.Transfer{DialTimeout: patience, ReadTimeout: patience, WriteTimeout: patience, TsigSecret: map[string]string{Key: Secret}}
+	envelopes, err := transfer.In(m, s.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +330,7 @@ func (s *Server) Insert(t testing.TB, r networks.Record) {
 	m.SetUpdate(s.Zone)
 	m.Insert([]mdns.RR{rr})
 	m.SetTsig(Key, mdns.Fqdn(Algorithm), 300, time.Now().Unix())
-	answer, _, err := (&mdns.Client{Net: "tcp", TsigSecret: map[string]string{Key: Secret}}).Exchange(m, s.Addr)
+	answer, _, err := (&mdns.Client{Net: "tcp", Timeout: patience, TsigSecret: map[string]string{Key: Secret}}).Exchange(m, s.Addr)
 	if err != nil || answer.Rcode != mdns.RcodeSuccess {
 		t.Fatalf("insert %s: %v %v", rr, err, answer)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,6 +69,8 @@ func (m *memory) count() int {
 	return len(m.records)
 }
 
+// eventually looks again and again. In a synctest bubble, whose clock stands
+// still while anything is done, it misses nothing that lasts.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
@@ -109,7 +112,9 @@ func start(t *testing.T, r *Reconciler) {
 	})
 }
 
-func TestReconciler(t *testing.T) {
+func TestReconciler(t *testing.T) { synctest.Test(t, testReconciler) }
+
+func testReconciler(t *testing.T) {
 	stuck := &memory{hang: make(chan struct{})}
 	well := &memory{}
 	r := &Reconciler{Providers: map[string]dns.Provider{"a": stuck, "b": well}, Grace: time.Second, Resync: time.Hour}
@@ -162,7 +167,9 @@ func TestStale(t *testing.T) {
 	}
 }
 
-func TestProviderAway(t *testing.T) {
+func TestProviderAway(t *testing.T) { synctest.Test(t, testProviderAway) }
+
+func testProviderAway(t *testing.T) {
 	p := &memory{away: true}
 	r := &Reconciler{Providers: map[string]dns.Provider{"a": p}, Grace: time.Hour, Resync: time.Hour}
 	start(t, r)
@@ -174,7 +181,9 @@ func TestProviderAway(t *testing.T) {
 	eventually(t, "it is not tried again", func() bool { return p.count() == 1 })
 }
 
-func TestDryRun(t *testing.T) {
+func TestDryRun(t *testing.T) { synctest.Test(t, testDryRun) }
+
+func testDryRun(t *testing.T) {
 	p := &memory{}
 	r := &Reconciler{Providers: map[string]dns.Provider{"a": p}, DryRun: true, Resync: 10 * time.Millisecond}
 	start(t, r)

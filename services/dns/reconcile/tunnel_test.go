@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -110,7 +111,9 @@ func TestTunnelPlan(t *testing.T) {
 	}
 }
 
-func TestTunnel(t *testing.T) {
+func TestTunnel(t *testing.T) { synctest.Test(t, testTunnel) }
+
+func testTunnel(t *testing.T) {
 	m := &tunnelMemory{away: true, rules: []tunnel.Rule{ruleOf("old"), {"service": tunnel.NotFound}}}
 	r := newTunnel(m)
 	r.Grace = time.Second

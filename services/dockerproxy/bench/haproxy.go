@@ -127,7 +127,7 @@ func start(cmd *exec.Cmd, address func(*Process) (string, bool)) (*Process, erro
 	}
 	p.Pid = cmd.Process.Pid
 	go func() { p.exited <- cmd.Wait() }()
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -40,6 +40,7 @@ type Engine struct {
 	calls    map[string]int
 	address  string
 	server   *httptest.Server
+	stopped  chan struct{} // closed when the server stops
 }
 
 // New starts an engine on a port of loopback, which is its own when it starts
@@ -60,21 +61,25 @@ func (e *Engine) Start() error {
 	if err != nil {
 		return err
 	}
-	e.address = listener.Addr().String()
+	e.mu.Lock()
+	e.stopped = make(chan struct{})
+	e.mu.Unlock()
 	e.server = &httptest.Server{Listener: listener, Config: &http.Server{Handler: e, ReadHeaderTimeout: time.Minute}}
 	e.server.Start()
 	return nil
 }
 
-// Stop breaks every connection.
+// Stop breaks every connection. Streams end first, those too that a client
+// opens anew meanwhile: the server waits for its requests.
 func (e *Engine) Stop() {
-	e.server.CloseClientConnections()
 	e.mu.Lock()
-	for stream := range e.streams {
-		close(stream)
+	select {
+	case <-e.stopped: // before
+	default:
+		close(e.stopped)
 	}
-	e.streams = map[chan events.Message]bool{}
 	e.mu.Unlock()
+	e.server.CloseClientConnections()
 	e.server.Close()
 }
 
@@ -277,6 +282,7 @@ func (e *Engine) stream(w http.ResponseWriter, r *http.Request) {
 	stream := make(chan events.Message, 4096)
 	e.mu.Lock()
 	e.streams[stream] = true
+	stopped := e.stopped
 	e.mu.Unlock()
 	defer func() {
 		e.mu.Lock()
@@ -292,8 +298,10 @@ func (e *Engine) stream(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-r.Context().Done():
 			return
-		case m, ok := <-stream:
-			if !ok || encoder.Encode(m) != nil || flush.Flush() != nil {
+		case <-stopped:
+			return
+		case m := <-stream:
+			if encoder.Encode(m) != nil || flush.Flush() != nil {
 				return
 			}
 		}

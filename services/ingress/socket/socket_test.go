@@ -62,7 +62,7 @@ func greeting(t *testing.T, address string) string {
 		return err.Error()
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	text, err := io.ReadAll(conn)
 	if err != nil {
 		return err.Error()

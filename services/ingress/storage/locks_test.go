@@ -62,7 +62,7 @@ func TestLocksAcrossProcesses(t *testing.T) {
 		if err := holder.cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
 		if err := s.Lock(ctx, "l"); err != nil {
 			t.Error(err)
@@ -74,7 +74,7 @@ func TestLockSurvivesARestartOfTheDatabase(t *testing.T) {
 	server := postgrestest.Start(t)
 	dsn := server.Database(t)
 	p := testPace
-	p.lease = 30 * time.Second
+	p.lease = 5 * time.Minute // it does not run out while the database is away
 	holder, waiter := openStore(t, dsn, t.TempDir(), p), openStore(t, dsn, t.TempDir(), p)
 	if err := holder.Lock(t.Context(), "l"); err != nil {
 		t.Fatal(err)

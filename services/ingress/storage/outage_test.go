@@ -52,7 +52,7 @@ func TestDatabaseAway(t *testing.T) {
 
 	// An ingress that starts now.
 	var said logtest.Buffer
-	s, err := open(t.Context(), dsn, dir, testPace, logger(&said))
+	s, err := open(t.Context(), dsn, dir, alonePace, logger(&said))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestDatabaseRefuses(t *testing.T) {
 	}
 
 	var said logtest.Buffer
-	s, err := open(t.Context(), strings.Replace(dsn, "postgres:"+server.Password(), "guest:honey", 1), t.TempDir(), testPace, logger(&said))
+	s, err := open(t.Context(), strings.Replace(dsn, "postgres:"+server.Password(), "guest:honey", 1), t.TempDir(), alonePace, logger(&said))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,9 +188,7 @@ func TestReadsComeBack(t *testing.T) {
 func TestRestartBetweenCalls(t *testing.T) {
 	server := postgrestest.Start(t)
 	var said logtest.Buffer
-	p := testPace
-	p.lease = time.Hour // nothing asks by itself while the database is away
-	s, err := open(t.Context(), server.Database(t), t.TempDir(), p, logger(&said))
+	s, err := open(t.Context(), server.Database(t), t.TempDir(), alonePace, logger(&said))
 	if err != nil {
 		t.Fatal(err)
 	}

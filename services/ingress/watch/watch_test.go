@@ -42,7 +42,7 @@ var slow = Options{Throttle: time.Millisecond, TaskPoll: time.Hour, Resync: time
 // until waits for a state.
 func until(t *testing.T, states <-chan label.State, what string, is func(label.State) bool) {
 	t.Helper()
-	timeout := time.After(time.Minute)
+	timeout := time.After(3 * time.Minute)
 	for {
 		select {
 		case s := <-states:

@@ -173,7 +173,7 @@ func sendAtRate(ctx context.Context, address, body string, rate int, length time
 	return err
 }
 
-// sendFast is as fast as the senders go.
+// sendFast is as fast as the senders go. Each sends at least once.
 func sendFast(ctx context.Context, address, body string, length time.Duration, l *latencies) (perSecond float64, err error) {
 	var all sync.WaitGroup
 	errs := make([]error, senders)
@@ -181,14 +181,16 @@ func sendFast(ctx context.Context, address, body string, length time.Duration, l
 	for i := range senders {
 		all.Go(func() {
 			errs[i] = withSender(ctx, address, body, func(s *sender) error {
-				for time.Since(start) < length {
+				for {
 					began := time.Now()
 					if err := s.send(); err != nil {
 						return err
 					}
 					l.add(time.Since(began))
+					if time.Since(start) >= length {
+						return nil
+					}
 				}
-				return nil
 			})
 		})
 	}

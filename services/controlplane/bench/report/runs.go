@@ -176,7 +176,7 @@ func (a *arrivals) of(run string) time.Time {
 	return a.at[run]
 }
 
-// startFast starts runs for some time, and waits for all of them.
+// startFast starts runs for some time, at least one each, and waits for all of them.
 func startFast(ctx context.Context, length time.Duration, seen *arrivals, start func(context.Context, string) error) (float64, error) {
 	seen.reset()
 	var all sync.WaitGroup
@@ -184,9 +184,12 @@ func startFast(ctx context.Context, length time.Duration, seen *arrivals, start 
 	began := time.Now()
 	for i := range starters {
 		all.Go(func() {
-			for time.Since(began) < length && errs[i] == nil {
+			for {
 				errs[i] = start(ctx, uuid.NewString())
 				counts[i]++
+				if errs[i] != nil || time.Since(began) >= length {
+					return
+				}
 			}
 		})
 	}

@@ -64,6 +64,9 @@ func (c *converter) stack(name stack.Name) *stack.Stack {
 	}
 	for _, service := range s.Services {
 		for _, name := range slices.Sorted(maps.Keys(service.Compose.DependsOn)) {
+			if !service.Compose.DependsOn[name].Required {
+				continue
+			}
 			_, off := c.project.DisabledServices[name] // by a profile
 			if _, ok := c.project.Services[name]; !ok && !off {
 				c.unknown([]string{"services", string(service.Ref.Service), "depends_on"}, "service", name, slices.Sorted(maps.Keys(c.project.Services)))
